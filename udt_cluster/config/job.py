@@ -1,0 +1,321 @@
+"""The job: one frozen tree of settings, each documented where it is declared.
+
+A job says *what* is to be done; a target profile says *where*. Unknown keys are refused, and nothing is changed after
+load: what a stage needs to know beyond this (the data version, the device) is passed beside the job.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from udt_cluster.config.units import Duration
+
+SCHEMA_VERSION = 1
+STAGES = ("prepare", "train", "evaluate", "register")
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+SkipKind = Literal["dra_channel", "dra_spatial", "identity", "none"]
+Stage = Literal["prepare", "train", "evaluate", "register"]
+Metric = Literal["dice", "iou", "hd95"]
+
+
+class Section(BaseModel):
+    """Base of every part of the job: frozen, strict about its keys, documented by its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class PairsConfig(Section):
+    """How `image_folder` finds its pairs: `images/NAME.png` belongs to `masks/NAME<mask_suffix>.png`."""
+
+    images: str = "images"
+    """Folder of the images, relative to the source."""
+    masks: str = "masks"
+    """Folder of the masks, relative to the source. It may be the folder of the images when `mask_suffix` is set."""
+    mask_suffix: str = ""
+    """What a mask's name has behind the image's name, before the extension (`_mask`, `_segmentation`)."""
+
+
+class SplitsConfig(Section):
+    """Which cases train, which validate. Splits are tables beside the store: changing them prepares nothing again."""
+
+    scheme: Literal["group_kfold"] = "group_kfold"
+    """`group_kfold`: k folds over whole groups; cases that the data set itself calls `test` are in no fold."""
+    k: Annotated[int, Field(ge=2, le=100)] = 5
+    """Number of folds."""
+    seed: Annotated[int, Field(ge=0)] = 1234
+    """Seed of the assignment of groups to folds."""
+
+
+class DataConfig(Section):
+    """The data set, and how a sample is made of it."""
+
+    source: str
+    """Folder or `s3://` prefix of the original files. A relative path in a job file is relative to that file."""
+    adapter: Literal["acdc", "glas", "image_folder"]
+    """Which layout the source has."""
+    group_by: Literal["patient", "case"] | None = None
+    """What must not be split over two folds. May be left out only where the adapter knows the patients."""
+    classes: tuple[str, ...] | None = None
+    """Names of the foreground classes in the order of their label values. Default: the adapter's own."""
+    label_values: tuple[int, ...] | None = None
+    """`image_folder`: the mask's value of each foreground class, in the order of `classes` (`[255]`). Default: 1, 2, ...; for a single class every value above 0."""
+    pairs: PairsConfig = PairsConfig()
+    """`image_folder`: where images and masks lie."""
+    size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]] = (224, 224)
+    """Height and width of a training sample in pixels; multiples of 16."""
+    resize: Literal["stretch", "pad"] = "stretch"
+    """`stretch`: the aspect ratio is not kept (as the paper). `pad`: zeros at the right and bottom up to the aspect ratio of `size`, then resized."""
+    normalize: Literal["auto", "scale255", "zscore", "percentile"] = "auto"
+    """`auto`: `scale255` for 8-bit sources, `zscore` for the others. Constants come from the data set's fingerprint."""
+    splits: SplitsConfig = SplitsConfig()
+    """Folds."""
+
+    @field_validator("size")
+    @classmethod
+    def _multiples_of_16(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if any(side % 16 for side in size):
+            nearest = [max(16, round(side / 16) * 16) for side in size]
+            raise ValueError(f"height and width must be multiples of 16; the nearest are {nearest}")
+        return size
+
+    @field_validator("source")
+    @classmethod
+    def _source_named(cls, source: str) -> str:
+        if not source.strip() or "\0" in source:
+            raise ValueError("must name a folder or an s3:// prefix")
+        return source
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    architecture: Literal["udtransnet", "unet", "r34_unet"] = "udtransnet"
+    """`udtransnet` (arXiv 2312.15182), or one of its baselines."""
+    num_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Attention heads of the Dual Attention Transformer; must divide `embed_dim`."""
+    num_layers: Annotated[int, Field(ge=1, le=48)] = 4
+    """Layers of the Dual Attention Transformer."""
+    embed_dim: Annotated[int, Field(ge=8, le=2048)] = 128
+    """Token width of each scale."""
+    skips: Annotated[tuple[SkipKind, ...], Field(min_length=4, max_length=4)] | None = None
+    """One kind per level, level 1 (full resolution) first. Default: `dra_channel` for udtransnet, `identity` for the baselines."""
+    head_merge: Literal["standard", "released"] = "standard"
+    """How scales 2..4 put attention heads together; `released` is what the authors' weights were trained with."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout of attention and MLP."""
+    pretrained: str = "none"
+    """`none`, `imagenet` (ResNet34 weights from torch's hub), or the path of a file with torchvision's names."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            divisors = [n for n in range(1, min(self.embed_dim, 64) + 1) if self.embed_dim % n == 0]
+            raise ValueError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed: {divisors}")
+        if self.architecture != "udtransnet" and any(kind.startswith("dra") for kind in self.skip_kinds):
+            raise ValueError(f"skips: {self.architecture} has no transformer; allowed kinds: identity, none")
+        if self.architecture == "unet" and self.pretrained != "none":
+            raise ValueError("pretrained: unet has no ResNet34 encoder; use none, or architecture udtransnet or r34_unet")
+        return self
+
+    @property
+    def skip_kinds(self) -> tuple[SkipKind, ...]:
+        """The kind of each of the four levels, the default filled in."""
+        if self.skips is not None:
+            return self.skips
+        return ("dra_channel",) * 4 if self.architecture == "udtransnet" else ("identity",) * 4
+
+
+class TrainConfig(Section):
+    """The recipe. Defaults are the released code's, minus its faults."""
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    """At most so many passes over the training cases."""
+    global_batch_size: Annotated[int, Field(ge=1)] = 4
+    """Samples per optimizer step over all workers; it stays when the number of workers changes."""
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Samples per forward pass of one worker; the rest is gradient accumulation. Default: no accumulation."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    """Learning rate at the start of a cycle."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """`adam` without weight decay, or `adamw`."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of `adamw`."""
+    loss: Literal["dice_bce", "dice_ce", "ce"] | None = None
+    """Default: `dice_bce` for one foreground class, `dice_ce` for several."""
+    schedule: Literal["warm_restarts", "cosine", "constant"] = "warm_restarts"
+    """`warm_restarts`: cosine, T_0 = 2 epochs, T_mult = 2, as released. `cosine`: once over all epochs."""
+    early_stopping: Annotated[int, Field(ge=1)] | None = 40
+    """Stop after so many epochs without a better validation Dice; null: never."""
+    gradient_clipping: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the gradient; 0: off."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast on a GPU, fp32 on a CPU."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """DeepSpeed ZeRO stage. 0 is plain data parallelism, and the fastest for models of this size."""
+    compile: bool = False
+    """Compile the network with torch.compile (GPU only)."""
+    augment: Literal["released", "none"] = "released"
+    """`released`: half of the samples rot90 + flip, a quarter rotated by -20..19 degrees."""
+    checkpoint_every: Duration | Literal["epoch"] = "epoch"
+    """`epoch`, or at the first end of an epoch after this time (`10m`); the best and the last epoch are always kept."""
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints kept beside the last and the best."""
+    init_from: str | None = None
+    """Fine-tune a registered model: `name@alias`, `models:/name/3`, or the URI of a model folder."""
+    picture_every: Annotated[int, Field(ge=0)] = 5
+    """Log a picture of validation predictions every so many epochs; 0: never."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.micro_batch_size is not None and self.global_batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size={self.micro_batch_size} does not divide global_batch_size={self.global_batch_size}"
+            )
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError(f"weight_decay={self.weight_decay}: adam takes none; set optimizer: adamw, or weight_decay: 0")
+        return self
+
+
+class RepeatConfig(Section):
+    """Which folds and seeds are trained; every pair is a run of its own under one parent run."""
+
+    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    """Folds, counted from 0. `[0, 1, 2, 3, 4]` is a 5-fold cross-validation."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+    """Seeds of weights, order and augmentation."""
+
+    @field_validator("folds", "seeds")
+    @classmethod
+    def _unique(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("the same number twice")
+        return values
+
+
+class ResourcesConfig(Section):
+    """What one training run takes of the cluster."""
+
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Data-parallel workers."""
+    gpus_per_worker: Literal["auto", 0, 1] = "auto"
+    """`auto`: 1 where the cluster has a GPU for each worker, else 0."""
+    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
+    """CPU cores (threads) of each worker."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """How often a run is restarted from its last checkpoint after a worker has died."""
+
+
+class EvaluateConfig(Section):
+    """How a trained model is scored: at native resolution, per case, on the cases that its fold held out."""
+
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("dice", "iou", "hd95")
+    """What is computed per case and class."""
+    worst: Annotated[int, Field(ge=0, le=100)] = 5
+    """Overlays of so many worst, and as many best, cases."""
+    test: bool = False
+    """Also score the data set's own test cases. Say it once, at the end of a study."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Samples per forward pass."""
+
+
+class RegisterConfig(Section):
+    """What goes into the model registry."""
+
+    model: Name | None = None
+    """Name of the registered model. Default: the job's name."""
+    what: Literal["single", "ensemble"] = "single"
+    """`single`: the run with the best validation Dice. `ensemble`: the mean of the probabilities of all runs."""
+    alias: Name = "candidate"
+    """Alias that is moved to the new version."""
+
+
+class Job(Section):
+    """A job file."""
+
+    version: Literal[1] = SCHEMA_VERSION
+    """Version of this format."""
+    name: Name
+    """Lower-case letters, digits and dashes, at most 63, beginning with a letter or digit."""
+    data: DataConfig
+    """The data set."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """The recipe."""
+    repeat: RepeatConfig = RepeatConfig()
+    """Folds and seeds."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """Workers."""
+    tune: None = None
+    """Sweeps. Not in this version: leave it out."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Scores."""
+    register_: Annotated[RegisterConfig, Field(alias="register")] = RegisterConfig()
+    """The registry."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = STAGES
+    """What is done, in this order."""
+
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _no_tune_yet(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("sweeps are not in this version; remove the section, and use repeat for folds and seeds")
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        expected = tuple(stage for stage in STAGES if stage in stages)
+        if stages != expected:
+            raise ValueError(f"stages run in the order {list(expected)}, each once")
+        needs = {"train": "prepare", "evaluate": "train", "register": "evaluate"}
+        for stage, needed in needs.items():
+            if stage in stages and needed not in stages:
+                raise ValueError(f"{stage} needs {needed}; write {list(STAGES[: STAGES.index(stages[-1]) + 1])}")
+        return stages
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if outside := [fold for fold in self.repeat.folds if fold >= self.data.splits.k]:
+            raise ValueError(f"repeat.folds: {outside} of {self.data.splits.k} folds (data.splits.k); allowed: 0..{self.data.splits.k - 1}")
+        batch, workers = self.train.global_batch_size, self.resources.workers
+        micro = self.train.micro_batch_size or max(1, batch // workers)
+        if batch % (workers * micro):
+            raise ValueError(
+                f"train.global_batch_size={batch} cannot be shared by resources.workers={workers} with "
+                f"train.micro_batch_size={micro}; use a multiple of {workers * micro}"
+            )
+        if micro < 2:
+            raise ValueError(
+                f"train.global_batch_size={batch} gives each of {workers} workers {micro} sample per step; batch "
+                f"normalisation needs 2: use resources.workers <= {max(1, batch // 2)} or a global_batch_size >= {2 * workers}"
+            )
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Name in the registry."""
+        return self.register_.model or self.name
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples per forward pass of one worker."""
+        return self.train.micro_batch_size or self.train.global_batch_size // self.resources.workers
+
+    def to_json(self) -> str:
+        """The resolved job as canonical JSON: sorted keys, no white space, every default written out."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls.model_validate_json(text)
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of :meth:`to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
