@@ -18,10 +18,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.home import read_state, udt_home, write_state
@@ -30,6 +31,7 @@ from udt_cluster.errors import TargetUnreachableError, TrackingUnreachableError
 _STATE = "local.json"
 _LONGEST_SOCKET_FOLDER = 38  # Ray appends session_<date>_<pid>/sockets/plasma_store; a socket's path ends at 107 bytes
 _START_SECONDS = 90
+_MARK = "UDT_LOCAL_INSTANCE"  # inherited by all that Ray starts, drivers of jobs too, which lead sessions of their own
 
 
 def ensure(target: Target, *, need_ray: bool = True) -> Target:
@@ -94,7 +96,7 @@ def down() -> list[str]:
         for name, label in (("ray", "Ray"), ("mlflow", "MLflow")):
             server = state.get(name)
             if _alive(server):
-                _end_group(server["pid"])
+                _end(server)
                 stopped.append(f"{label} at {server['url']} (process group {server['pid']})")
         shutil.rmtree(_ray_folder(home), ignore_errors=True)
         write_state(_STATE, {})
@@ -115,6 +117,7 @@ def _start_ray(home: Path) -> dict[str, Any]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path()),
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+        _MARK: str(port),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN"):
@@ -208,31 +211,35 @@ def _reap(pid: int) -> None:
         return
 
 
-def _end_group(group: int) -> None:
-    """Ask the process group to end, and after 5 s end it."""
+def _end(server: dict[str, Any]) -> None:
+    """Ask the server and all that it started to end, and after 5 s end them."""
     for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
-        try:
-            os.killpg(group, number)
-        except ProcessLookupError:
-            return
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            _reap(group)
-            if not _members(group):
-                return
+        members = _members(server)
+        for pid in members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        while members and time.monotonic() < deadline:
+            _reap(server["pid"])
+            members = _members(server)
             time.sleep(0.1)
+        if not members:
+            return
 
 
-def _members(group: int) -> list[int]:
+def _members(server: dict[str, Any]) -> list[int]:
+    """Processes of the server's group, and those that carry its mark."""
+    mark = f"{_MARK}={urlsplit(server['url']).port}".encode()
     members = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            state, _, process_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            marked = mark in (entry / "environ").read_bytes().split(b"\0")
         except (OSError, ValueError):
             continue
-        if int(process_group) == group and state != "Z":
+        if state != "Z" and (int(group) == server["pid"] or marked):
             members.append(int(entry.name))
     return members
 

@@ -57,6 +57,8 @@ class DataConfig(Section):
     """Folder or `s3://` prefix of the original files. A relative path in a job file is relative to that file."""
     adapter: Literal["acdc", "glas", "image_folder"]
     """Which layout the source has."""
+    name: Name | None = None
+    """Name of the data set in storage. Default: the adapter's; the version, a hash of the content, tells sets apart."""
     group_by: Literal["patient", "case"] | None = None
     """What must not be split over two folds. May be left out only where the adapter knows the patients."""
     classes: tuple[str, ...] | None = None
@@ -73,6 +75,11 @@ class DataConfig(Section):
     """`auto`: `scale255` for 8-bit sources, `zscore` for the others. Constants come from the data set's fingerprint."""
     splits: SplitsConfig = SplitsConfig()
     """Folds."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set in storage."""
+        return self.name or self.adapter.replace("_", "-")
 
     @field_validator("size")
     @classmethod
