@@ -1,0 +1,34 @@
+"""The only door to stored objects, on a disk or in S3: locations, listings, Zarr stores, commits."""
+
+from udt_cluster.storage.commit import (
+    COMMIT_NAME,
+    JSON,
+    Commit,
+    describe,
+    download_committed,
+    probe,
+    read_commit,
+    upload_folder,
+    verify,
+    write_commit,
+)
+from udt_cluster.storage.failures import storage_errors
+from udt_cluster.storage.location import Location
+from udt_cluster.storage.objects import Entry, ObjectRecord
+
+__all__ = [
+    "COMMIT_NAME",
+    "JSON",
+    "Commit",
+    "Entry",
+    "Location",
+    "ObjectRecord",
+    "describe",
+    "download_committed",
+    "probe",
+    "read_commit",
+    "storage_errors",
+    "upload_folder",
+    "verify",
+    "write_commit",
+]

@@ -1,0 +1,94 @@
+"""What storage says about an object, and what every kind of storage can do with one."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+PART_BYTES = 6 * 2**20
+"""Objects are streamed in pieces of this size; S3 wants at least 5 MiB for every part but the last."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing.
+
+    Attributes:
+        key: Name relative to the listed location, with "/" on every system.
+        size: Bytes.
+        token: Changes whenever the object is written: modification time in ns on a disk, ETag on S3.
+    """
+
+    key: str
+    size: int
+    token: str
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """What an object must be: ``size`` in bytes and the hexadecimal SHA-256 of its content."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class ObjectAccess(Protocol):
+    """One object, or the prefix of many, on one kind of storage. Errors are still those of the storage."""
+
+    def read(self, start: int | None, end: int | None) -> bytes:
+        """Bytes [start, end) of the object; fewer where it is shorter."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """The whole object, piece by piece."""
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Put the object; nobody sees it before it is complete."""
+
+    def exists(self) -> bool:
+        """Whether the object is there."""
+
+    def open(self) -> BinaryIO:
+        """The object as a seekable file for reading."""
+
+    def entries(self) -> list[Entry]:
+        """All objects below, sorted by key."""
+
+    def delete(self) -> None:
+        """Remove the object if it is there."""
+
+    def delete_tree(self) -> None:
+        """Remove all objects below."""
+
+    def zarr_store(self, *, read_only: bool) -> "Store":
+        """A Zarr store whose root is here."""
+
+
+class Hashed:
+    """Passes pieces on while it counts and hashes them."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._sha256.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+
+    def record(self, key: str) -> ObjectRecord:
+        """What passed so far."""
+        return ObjectRecord(key=key, size=self.size, sha256=self._sha256.hexdigest())
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """The content of a local file in pieces of :data:`PART_BYTES`."""
+    with path.open("rb") as source:
+        while piece := source.read(PART_BYTES):
+            yield piece
