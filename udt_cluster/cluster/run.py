@@ -1,0 +1,119 @@
+"""The driver of a job, run by Ray's Jobs API on the cluster: preflight, then each stage in order.
+
+It knows which job it is from two environment variables; no value of the user's is on its command line.
+"""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from udt_cluster.cluster import preflight, stages
+from udt_cluster.cluster.record import FAILED, RUNNING, SUCCEEDED, JobRecord, State, now
+from udt_cluster.errors import RefusedError, UdtError
+from udt_cluster.storage import Location
+from udt_cluster.tracking import Tracker
+
+JOB_VARIABLE, STORAGE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE"
+ENTRYPOINT = "python -m udt_cluster.cluster.run"
+
+T = TypeVar("T")
+log = logging.getLogger("udt_cluster")
+
+
+def main() -> int:
+    """Run the job named by the environment; the exit code is the error's."""
+    logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    record = JobRecord(Location.parse(os.environ[STORAGE_VARIABLE]), os.environ[JOB_VARIABLE])
+    tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"])
+    driver = Driver(record, tracker)
+    try:
+        driver.run()
+    except Exception as error:  # noqa: BLE001 - the last door: whatever it is ends up in the record
+        return driver.fail(error)
+    driver.finish(SUCCEEDED)
+    return 0
+
+
+class Driver:
+    """Runs the stages and keeps the record's state."""
+
+    def __init__(self, record: JobRecord, tracker: Tracker) -> None:
+        self.record = record
+        self.tracker = tracker
+        self.state = State(state=RUNNING, stage="preflight", started_at=now())
+
+    def run(self) -> None:
+        """Preflight, then prepare, train, evaluate and register, as far as the job says."""
+        self.record.write_state(self.state)
+        scope = stages.Scope.open(self.record, self.tracker)
+        self._stage("preflight", lambda: self._preflight(scope))
+        prepared = self._stage("prepare", lambda: stages.prepare(scope, self._say))
+        if "train" not in scope.job.stages:
+            return
+        runs = self._stage("train", lambda: stages.train(scope, prepared, self._say))
+        if "evaluate" not in scope.job.stages:
+            return
+        scores = self._stage("evaluate", lambda: stages.evaluate(scope, prepared, runs, self._say))
+        if "register" in scope.job.stages:
+            self._stage("register", lambda: stages.register(scope, prepared, runs, scores, self._say))
+
+    def _preflight(self, scope: stages.Scope) -> None:
+        reports = preflight.inspect_cluster(scope.job, storage=scope.storage.uri, tracking=self.tracker.uri)
+        problems = preflight.judge(
+            reports,
+            scope.job,
+            expected=scope.meta.versions,
+            resources=scope.resources,
+            data_version_there=scope.prepared_before(),
+        )
+        if problems:
+            raise RefusedError("the target cannot run this job", problems)
+
+    def _stage(self, name: str, work: Callable[[], T]) -> T:
+        self._update(stage=name, message="")
+        log.info("stage %s", name)
+        began = time.monotonic()
+        result = work()
+        results = {**self.state.results, **({name: result.facts()} if hasattr(result, "facts") else {})}
+        seconds = {**self.state.seconds, name: round(time.monotonic() - began, 2)}
+        self._update(results=results, seconds=seconds)
+        return result
+
+    def _say(self, message: str) -> None:
+        log.info("%s", message)
+        self._update(message=message)
+
+    def _update(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self.record.write_state(self.state)
+
+    def finish(self, state: str, message: str = "") -> None:
+        """Write how the job ended, in the record and in MLflow."""
+        self._update(state=state, message=message, finished_at=now())
+        status = "FINISHED" if state == SUCCEEDED else "FAILED"
+        try:
+            self.tracker.finish_tree(self.record.record().run_id, status)
+        except UdtError as error:
+            log.warning("MLflow was not told that the job ended: %s", error.message)
+
+    def fail(self, error: Exception) -> int:
+        """Write the failure; the traceback goes to the log, its meaning to the record."""
+        message = str(error) if isinstance(error, UdtError) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, UdtError):
+            traceback.print_exception(error)
+        log.error("job failed: %s", message)
+        code = error.exit_code if isinstance(error, UdtError) else 1
+        problems = list(error.problems) if isinstance(error, UdtError) else []
+        self.state = replace(self.state, results={**self.state.results, "error": {"exit_code": code, "problems": problems}})
+        self.finish(FAILED, message)
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

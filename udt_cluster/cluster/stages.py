@@ -1,0 +1,271 @@
+"""The stages of a job as the driver runs them: prepare, train, evaluate, register.
+
+Each takes what the one before found and returns what it found; `facts()` is what of it goes into the job's record.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from udt_cluster.cluster.preflight import gpus_per_worker
+from udt_cluster.cluster.record import JobRecord, Record
+from udt_cluster.cluster.train import RunPlan, fit_on_ray
+from udt_cluster.config.job import Job
+from udt_cluster.errors import JobFailedError
+from udt_cluster.storage import Location, read_commit
+
+if TYPE_CHECKING:
+    from udt_cluster.tracking import Tracker
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What every stage needs: the job, where its things lie, and what the cluster has."""
+
+    record: JobRecord
+    job: Job
+    meta: Record
+    tracker: "Tracker"
+    resources: dict[str, float]
+
+    @classmethod
+    def open(cls, record: JobRecord, tracker: "Tracker") -> "Scope":
+        """Connect to the cluster that this process was started on."""
+        import ray
+
+        ray.init(address="auto", logging_level="warning", log_to_driver=True)
+        return cls(record, record.job(), record.record(), tracker, dict(ray.cluster_resources()))
+
+    @property
+    def storage(self) -> Location:
+        """The target's storage."""
+        return self.record.storage
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of each worker."""
+        return gpus_per_worker(self.job, self.resources)
+
+    def prepared_before(self) -> bool:
+        """Whether the data version that the submitter computed is committed in this storage."""
+        version = self.meta.data_version
+        return bool(version) and read_commit(data_folder(self.storage, self.job) / version) is not None
+
+
+def data_folder(storage: Location, job: Job) -> Location:
+    """Where the versions of the job's data set lie."""
+    return storage / "data" / job.data.dataset
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The store, its splits, and what people should know of them."""
+
+    store: Location
+    splits: Location
+    facts_: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """Version, split hash, counts and warnings."""
+        return self.facts_
+
+
+def prepare(scope: Scope, say: Say) -> PreparedData:
+    """Bring the data set's version into storage unless it is there, and write the splits beside it."""
+    from udt_cluster.cluster.prep import prepare_on_ray
+    from udt_cluster.data import DataStore, make_splits, save_splits
+
+    if scope.prepared_before():
+        location, seconds, there = data_folder(scope.storage, scope.job) / scope.meta.data_version, 0.0, True
+    else:
+        outcome = prepare_on_ray(scope.job.data, scope.storage, say)
+        location, seconds, there = outcome.location, outcome.seconds, outcome.already_there
+    store = DataStore.open(location)
+    info = store.info
+    splits = make_splits(store.cases, scope.job.data.splits, group_by=info.group_by, data_version=info.version)
+    saved = save_splits(location, splits)
+    warnings = [*info.provenance.get("warnings", []), *splits.warnings]
+    facts = {
+        "dataset": info.dataset,
+        "version": info.version,
+        "uri": location.uri,
+        "split_hash": splits.hash,
+        "cases": len(store.cases.ids),
+        "samples": int(store.cases.num_samples.sum()),
+        "class_names": list(info.class_names),
+        "already_there": there,
+        "seconds": round(seconds, 2),
+        "warnings": warnings,
+    }
+    say(f"data {info.dataset}/{info.version}: {facts['cases']} cases, {facts['samples']} samples" + (", already there" if there else ""))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    scope.tracker.log_dataset(
+        scope.meta.run_id, name=info.dataset, version=info.version, uri=location.uri, digest=store.commit.digest
+    )
+    scope.tracker.set_tags(scope.meta.run_id, {"udt.data_version": info.version, "udt.split_hash": splits.hash})
+    return PreparedData(location, saved, facts)
+
+
+@dataclass(frozen=True)
+class TrainedRuns:
+    """The job's runs, each trained to its end."""
+
+    plans: tuple[RunPlan, ...]
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """The best epoch of each run."""
+        return self.results
+
+
+def plan_runs(scope: Scope, prepared: PreparedData) -> tuple[RunPlan, ...]:
+    """One plan for each fold and seed; the names follow from the job, so that a second attempt finds the first."""
+    owner = scope.meta.evaluates or scope.record.id
+    pairs = [(fold, seed) for fold in scope.job.repeat.folds for seed in scope.job.repeat.seeds]
+    return tuple(
+        RunPlan(
+            storage=scope.storage.uri,
+            job_id=owner,
+            run=f"{owner}-f{fold}-s{seed}",
+            fold=fold,
+            seed=seed,
+            number=number,
+            total=len(pairs),
+            store=prepared.store.uri,
+            splits=prepared.splits.uri,
+            tracking=scope.tracker.uri,
+            run_id=_child_run(scope, prepared, owner, fold, seed),
+        )
+        for number, (fold, seed) in enumerate(pairs, 1)
+    )
+
+
+def _child_run(scope: Scope, prepared: PreparedData, owner: str, fold: int, seed: int) -> str:
+    parent = JobRecord(scope.storage, owner).record().run_id
+    run: str = scope.tracker.start_child(
+        parent,
+        f"{owner}-f{fold}-s{seed}",
+        tags={
+            "udt.job": owner,
+            "udt.fold": str(fold),
+            "udt.seed": str(seed),
+            "udt.data_version": prepared.facts_["version"],
+            "udt.split_hash": prepared.facts_["split_hash"],
+        },
+        params={"fold": str(fold), "seed": str(seed)},
+    )
+    return run
+
+
+def train(scope: Scope, prepared: PreparedData, say: Say) -> TrainedRuns:
+    """Train every fold and seed, one after the other; a job that only scores takes the runs as they are."""
+    plans = plan_runs(scope, prepared)
+    if scope.meta.evaluates:
+        return TrainedRuns(plans)
+    results = {}
+    for plan in plans:
+        say(f"run {plan.number} of {plan.total}: fold {plan.fold}, seed {plan.seed}")
+        results[plan.run] = fit_on_ray(plan, scope.job, gpus_per_worker=scope.gpus)
+        scope.tracker.finish(plan.run_id, "FINISHED")
+    return TrainedRuns(plans, results)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Summary of each run and split (`validation`, `test`), and over the runs."""
+
+    by_run: dict[str, dict[str, Any]]
+
+    def facts(self) -> dict[str, Any]:
+        """Every summary, and the mean over the runs."""
+        return {"runs": self.by_run, "headline": self.headline(), "mean": self.means()}
+
+    def means(self) -> dict[str, float]:
+        """Mean over the runs of each validation score."""
+        tables = [summaries["validation"]["mean"] for summaries in self.by_run.values()]
+        names = sorted({name for table in tables for name in table})
+        values = {name: [table[name] for table in tables if table.get(name) is not None] for name in names}
+        return {name: sum(found) / len(found) for name, found in values.items() if found}
+
+    def headline(self) -> str:
+        """One line for people."""
+        lines = [f"{kind}: {summary['headline']}" for run in self.by_run.values() for kind, summary in run.items()]
+        return lines[0] if len(lines) == 1 else "; ".join(lines)
+
+    def best(self) -> str:
+        """The run with the highest validation Dice."""
+        return max(self.by_run, key=lambda run: self.by_run[run]["validation"]["mean"].get("dice") or -1.0)
+
+
+def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) -> Scores:
+    """Score every run on the cases that its fold held out, and on the test cases if the job says so."""
+    import ray
+
+    from udt_cluster.cluster.score import score_run
+
+    cores = scope.job.resources.workers * scope.job.resources.cpus_per_worker
+    task: Any = ray.remote(num_cpus=cores, num_gpus=scope.gpus, max_retries=1)(score_run)
+    by_run: dict[str, dict[str, Any]] = {}
+    for plan in runs.plans:
+        say(f"scoring run {plan.number} of {plan.total}")
+        by_run[plan.run] = _get(task.remote(plan, scope.job.to_json()))
+    scores = Scores(by_run)
+    scope.tracker.log_metrics(scope.meta.run_id, {f"mean_{name}": value for name, value in scores.means().items()})
+    say(scores.headline())
+    return scores
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The model version that the job made."""
+
+    facts_: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """Name, version, alias and URI."""
+        return self.facts_
+
+
+def register(scope: Scope, prepared: PreparedData, runs: TrainedRuns, scores: Scores, say: Say) -> Registered:
+    """Put the best run, or the ensemble of all, into the registry and move the alias to it."""
+    import ray
+
+    from udt_cluster.cluster.score import register_runs
+
+    wanted = scope.job.register_
+    chosen = [plan for plan in runs.plans if wanted.what == "ensemble" or plan.run == scores.best()]
+    tags = {
+        "udt.job": scope.record.id,
+        "udt.job_hash": scope.meta.job_hash,
+        "udt.data_version": prepared.facts_["version"],
+        "udt.dataset": prepared.facts_["dataset"],
+        "udt.split_hash": prepared.facts_["split_hash"],
+        "udt.git_sha": scope.meta.git_sha,
+        "udt.what": wanted.what,
+        "udt.members": ",".join(plan.run for plan in chosen),
+    }
+    task: Any = ray.remote(num_cpus=1, max_retries=1)(register_runs)
+    facts = _get(task.remote(chosen, scope.job.to_json(), tags, scores.by_run, scope.meta.run_id))
+    say(f"registered {facts['name']} version {facts['version']} as {facts['name']}@{facts['alias']}")
+    return Registered(facts)
+
+
+def _get(reference: Any) -> dict[str, Any]:
+    import ray
+    from ray.exceptions import RayTaskError
+
+    try:
+        value: dict[str, Any] = ray.get(reference)
+    except RayTaskError as error:
+        cause = error.cause or error
+        raise cause if hasattr(cause, "exit_code") else JobFailedError(f"{type(cause).__name__}: {cause}") from error
+    return value
+
+
+def checksum(parts: list[str]) -> str:
+    """A digest of several digests, in the order given."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,304 @@
+"""One training run on Ray Train: the worker that every rank runs, and the trainer around it.
+
+Ray places the workers, restarts them after a failure and shows them in its dashboard. Checkpoints are our own
+(:mod:`udt_cluster.training.checkpoint`): Ray resumes by name, and loses what `report` had accepted a moment before.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udt_cluster.cluster.record import JobRecord, now
+from udt_cluster.config.job import Job
+from udt_cluster.errors import JobFailedError, RefusedError
+from udt_cluster.storage import Location
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from udt_cluster.data import DataStore, Normalization
+    from udt_cluster.tracking import MetricLog
+    from udt_cluster.training import StorageCheckpoints
+
+log = logging.getLogger("udt_cluster")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that the worker of one run needs, as plain values that any process can read."""
+
+    storage: str
+    job_id: str
+    run: str
+    fold: int
+    seed: int
+    number: int
+    """Which of the job's runs this is, counted from 1."""
+    total: int
+    store: str
+    splits: str
+    tracking: str
+    run_id: str
+
+    @property
+    def record(self) -> JobRecord:
+        """The job's record."""
+        return JobRecord(Location.parse(self.storage), self.job_id)
+
+    @property
+    def folder(self) -> Location:
+        """Checkpoints, scores and model of the run."""
+        return self.record.runs / self.run
+
+
+def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, Any]:
+    """Train one run to its end.
+
+    Returns:
+        What :func:`train_worker` of rank 0 reported last.
+
+    Raises:
+        JobFailedError: the run failed for good; the message is the worker's own error.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    resources = {"CPU": job.resources.cpus_per_worker, **({"GPU": 1} if gpus_per_worker else {})}
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=asdict(plan),
+        scaling_config=ScalingConfig(
+            num_workers=job.resources.workers, use_gpu=bool(gpus_per_worker), resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            # A name that was never used: Ray would resume whatever lies there.
+            name=f"{plan.run}-{time.time_ns()}",
+            storage_path=tempfile.mkdtemp(prefix="udt-ray-train-"),
+            failure_config=FailureConfig(max_failures=job.resources.max_failures),
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
+    )
+    try:
+        return dict(trainer.fit().metrics or {})
+    except TrainingFailedError as error:
+        raise JobFailedError(f"run {plan.run} failed: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The last line of the first worker's traceback: what a person would look for."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", None) or {}
+    first = next(iter(failures.values()), error)
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(first)
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """What each rank runs: build everything from the plan, and fit."""
+    import ray.train
+    import ray.train.torch
+
+    from udt_cluster.training import DeepSpeedEngine, fit
+
+    plan = RunPlan(**settings)
+    job = plan.record.job()
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    _log_to_stdout(rank)
+    device = ray.train.torch.get_device()
+    log.info("rank %d of %d on %s, run %s", rank, world_size, device, plan.run)
+    data = _open_data(plan, job)
+    model = _build(plan, job, data.store)
+    engine = DeepSpeedEngine(
+        model, job.train, micro_batch_size=job.train.global_batch_size // world_size
+        if job.train.micro_batch_size is None else job.train.micro_batch_size, device=device, seed=plan.seed,
+    )
+    train, validation = _loaders(data, plan, job, rank=rank, world_size=world_size, device=device)
+    reporter = RayReporter(plan, job, _metric_log(plan) if rank == 0 else None)
+    try:
+        result = fit(
+            engine=engine,
+            train=train,
+            validation=validation,
+            reporter=reporter,
+            checkpoints=_checkpoints(plan, job, engine),
+            config=job.train,
+            num_classes=data.store.info.num_classes,
+            class_names=data.store.info.class_names,
+        )
+    finally:
+        reporter.close()
+    ray.train.report({"best_val_dice": result.best_val_dice, "best_epoch": result.best_epoch, "epochs": result.last_epoch})
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The store and what of it this run trains and validates on."""
+
+    store: "DataStore"
+    normalization: "Normalization"
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+
+
+def _open_data(plan: RunPlan, job: Job) -> RunData:
+    from udt_cluster.data import DataStore, Normalization, load_splits
+
+    store = DataStore.open(Location.parse(plan.store))
+    fold = load_splits(Location.parse(plan.splits), store.cases).folds[plan.fold]
+    normalization = Normalization.from_fingerprint(job.data.normalize, store.info.fingerprint, store.info.dtype)
+    return RunData(store, normalization, fold.train, fold.validation)
+
+
+def _build(plan: RunPlan, job: Job, store: "DataStore") -> "nn.Module":
+    import torch
+
+    from udt_cluster.models import build_model, output_channels
+
+    torch.manual_seed(plan.seed)
+    model: nn.Module = build_model(
+        job.model, in_channels=store.info.channels, num_classes=output_channels(store.info.num_classes)
+    )
+    if job.train.init_from:
+        _initialize(model, job.train.init_from)
+    return model
+
+
+def _initialize(model: "nn.Module", source: str) -> None:
+    """Start from a registered model's weights.
+
+    Raises:
+        RefusedError: the networks differ; the first differing names are listed.
+    """
+    from udt_cluster.evaluation import load_model
+
+    weights = load_model(source).networks[0].state_dict()
+    own = model.state_dict()
+    wrong = [
+        f"{name}: {tuple(weights[name].shape) if name in weights else 'absent'} there, {tuple(own[name].shape) if name in own else 'absent'} here"
+        for name in sorted(own.keys() | weights.keys())
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]
+    if wrong:
+        raise RefusedError(f"train.init_from {source} is another network than model: ({len(wrong)} differ)", wrong[:8])
+    model.load_state_dict(weights)
+
+
+def _loaders(
+    data: RunData, plan: RunPlan, job: Job, *, rank: int, world_size: int, device: "torch.device"
+) -> tuple[Any, Any]:
+    from udt_cluster.data import EvalLoader, TrainLoader
+
+    train = TrainLoader(
+        data.store,
+        data.train,
+        normalization=data.normalization,
+        global_batch_size=job.train.global_batch_size,
+        micro_batch_size=job.train.micro_batch_size or job.train.global_batch_size // world_size,
+        rank=rank,
+        world_size=world_size,
+        seed=plan.seed,
+        augment=job.train.augment,
+        device=device,
+    )
+    validation = EvalLoader(
+        data.store,
+        data.validation,
+        normalization=data.normalization,
+        batch_size=job.evaluate.batch_size,
+        rank=rank,
+        world_size=world_size,
+        device=device,
+    )
+    return train, validation
+
+
+def _checkpoints(plan: RunPlan, job: Job, engine: Any) -> "StorageCheckpoints":
+    from udt_cluster.training import StorageCheckpoints
+
+    root = plan.folder / "checkpoints"
+    seen = StorageCheckpoints.next_attempt(root) if engine.rank == 0 else 0
+    attempt = engine.all_gather_object(seen)[0]
+    return StorageCheckpoints(
+        root, run_id=plan.run, attempt=attempt, rank=engine.rank, world_size=engine.world_size, keep=job.train.keep
+    )
+
+
+def _metric_log(plan: RunPlan) -> "MetricLog":
+    from udt_cluster.config.home import udt_home
+    from udt_cluster.tracking import MetricLog
+
+    return MetricLog(plan.tracking, plan.run_id, udt_home() / "spool" / plan.run)
+
+
+def _log_to_stdout(rank: int) -> None:
+    """Rank 0's lines, and the others' warnings, into the job's log."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.handlers = [handler]
+    log.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    log.propagate = False
+
+
+class RayReporter:
+    """Sends metrics to Ray (every rank), and from rank 0 to MLflow and the job's record."""
+
+    def __init__(self, plan: RunPlan, job: Job, metric_log: "MetricLog | None") -> None:
+        self._plan = plan
+        self._epochs = job.train.epochs
+        self._log = metric_log
+        self._newest = 0
+
+    def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a finished epoch; epochs that come again after a resume reach MLflow once."""
+        import ray.train
+
+        if self._log is not None:
+            self._log.log(epoch, dict(metrics))
+            self._tell(epoch, step, metrics)
+        ray.train.report({**metrics, "epoch": epoch, "step": step})
+
+    def _tell(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
+        val_dice, seconds = metrics.get("val_dice", float("nan")), metrics.get("epoch_seconds", 0.0)
+        log.info(
+            "epoch %d/%d step %d train_loss %.4f val_dice %.4f %.1f s",
+            *(epoch, self._epochs, step, metrics.get("train_loss", float("nan")), val_dice, seconds),
+        )
+        progress = {
+            "run": self._plan.run,
+            "run_number": self._plan.number,
+            "runs": self._plan.total,
+            "fold": self._plan.fold,
+            "seed": self._plan.seed,
+            "epoch": epoch,
+            "epochs": self._epochs,
+            "step": step,
+            "val_dice": None if val_dice != val_dice else val_dice,
+            "eta_seconds": (self._epochs - epoch) * seconds + (self._plan.total - self._plan.number) * self._epochs * seconds,
+            "at": now(),
+        }
+        self._plan.record.write_progress(progress)
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """A picture of validation predictions."""
+        if self._log is not None:
+            self._log.picture(name, png, step)
+
+    def close(self) -> None:
+        """Give the spool a moment to empty."""
+        if self._log is not None:
+            left = self._log.close(60.0)
+            if left:
+                log.warning("%d metrics could not be sent to MLflow; they are kept in %s", left, self._plan.run)
+
+
+def scratch_folder() -> Path:
+    """A folder of this process for files on their way to storage."""
+    return Path(tempfile.mkdtemp(prefix=f"udt-{os.getpid()}-"))
