@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from udt_cluster.config.units import Duration
 
-SCHEMA_VERSION = 1
-STAGES = ("prepare", "train", "evaluate", "register")
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -21,11 +19,16 @@ SkipKind = Literal["dra_channel", "dra_spatial", "identity", "none"]
 Stage = Literal["prepare", "train", "evaluate", "register"]
 Metric = Literal["dice", "iou", "hd95"]
 
+SCHEMA_VERSION: Literal[1] = 1
+STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate", "register")
+
 
 class Section(BaseModel):
     """Base of every part of the job: frozen, strict about its keys, documented by its fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class PairsConfig(Section):
@@ -61,16 +64,20 @@ class DataConfig(Section):
     """Name of the data set in storage. Default: the adapter's; the version, a hash of the content, tells sets apart."""
     group_by: Literal["patient", "case"] | None = None
     """What must not be split over two folds. May be left out only where the adapter knows the patients."""
-    classes: tuple[str, ...] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=255)] | None = None
     """Names of the foreground classes in the order of their label values. Default: the adapter's own."""
-    label_values: tuple[int, ...] | None = None
-    """`image_folder`: the mask's value of each foreground class, in the order of `classes` (`[255]`). Default: 1, 2, ...; for a single class every value above 0."""
+    label_values: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)] | None = None
+    """`image_folder`: the mask's value of each foreground class, in the order of `classes` (`[255]`).
+
+    Default: 1, 2, ...; for a single class every value above 0.
+    """
     pairs: PairsConfig = PairsConfig()
     """`image_folder`: where images and masks lie."""
     size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]] = (224, 224)
     """Height and width of a training sample in pixels; multiples of 16."""
     resize: Literal["stretch", "pad"] = "stretch"
-    """`stretch`: the aspect ratio is not kept (as the paper). `pad`: zeros at the right and bottom up to the aspect ratio of `size`, then resized."""
+    """`stretch`: the aspect ratio is not kept (as the paper). `pad`: zeros at the right and bottom up to the aspect
+    ratio of `size`, then resized."""
     normalize: Literal["auto", "scale255", "zscore", "percentile"] = "auto"
     """`auto`: `scale255` for 8-bit sources, `zscore` for the others. Constants come from the data set's fingerprint."""
     splits: SplitsConfig = SplitsConfig()
@@ -89,11 +96,33 @@ class DataConfig(Section):
             raise ValueError(f"height and width must be multiples of 16; the nearest are {nearest}")
         return size
 
+    @field_validator("classes", "label_values")
+    @classmethod
+    def _distinct(cls, entries: tuple[str | int, ...] | None) -> tuple[str | int, ...] | None:
+        if entries is not None and len(set(entries)) != len(entries):
+            raise ValueError("the same entry twice")
+        if entries is not None and any(entry in {"", "background"} for entry in entries):
+            raise ValueError("name the foreground classes only; background is always there, as 0")
+        return entries
+
+    @model_validator(mode="after")
+    def _labels_named(self) -> Self:
+        if self.label_values is not None and len(self.label_values) != len(self.classes or ("foreground",)):
+            raise ValueError(
+                f"label_values: {len(self.label_values)} values for classes={list(self.classes or ['foreground'])}; "
+                "every class has one value, in the same order"
+            )
+        if self.adapter != "image_folder" and (self.label_values is not None or self.pairs != PairsConfig()):
+            name = "label_values" if self.label_values is not None else "pairs"
+            raise ValueError(f"{name} is for data.adapter: image_folder; {self.adapter} knows its own, remove it")
+        return self
+
     @field_validator("source")
     @classmethod
     def _source_named(cls, source: str) -> str:
-        if not source.strip() or "\0" in source:
-            raise ValueError("must name a folder or an s3:// prefix")
+        scheme, separator, _ = source.partition("://")
+        if not source.strip() or "\0" in source or (separator and scheme not in {"s3", "file"}):
+            raise ValueError("must be a folder or an s3:// prefix")
         return source
 
 
@@ -109,7 +138,8 @@ class ModelConfig(Section):
     embed_dim: Annotated[int, Field(ge=8, le=2048)] = 128
     """Token width of each scale."""
     skips: Annotated[tuple[SkipKind, ...], Field(min_length=4, max_length=4)] | None = None
-    """One kind per level, level 1 (full resolution) first. Default: `dra_channel` for udtransnet, `identity` for the baselines."""
+    """One kind per level, level 1 (full resolution) first. Default: `dra_channel` for udtransnet, `identity` for the
+    baselines."""
     head_merge: Literal["standard", "released"] = "standard"
     """How scales 2..4 put attention heads together; `released` is what the authors' weights were trained with."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -121,11 +151,16 @@ class ModelConfig(Section):
     def _consistent(self) -> Self:
         if self.embed_dim % self.num_heads:
             divisors = [n for n in range(1, min(self.embed_dim, 64) + 1) if self.embed_dim % n == 0]
-            raise ValueError(f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed: {divisors}")
+            raise ValueError(
+                f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed heads: {divisors}"
+            )
         if self.architecture != "udtransnet" and any(kind.startswith("dra") for kind in self.skip_kinds):
             raise ValueError(f"skips: {self.architecture} has no transformer; allowed kinds: identity, none")
         if self.architecture == "unet" and self.pretrained != "none":
-            raise ValueError("pretrained: unet has no ResNet34 encoder; use none, or architecture udtransnet or r34_unet")
+            raise ValueError(
+                f"pretrained: unet has no ResNet34 encoder to load {self.pretrained!r} into; "
+                "use none, or another architecture (udtransnet, r34_unet)"
+            )
         return self
 
     @property
@@ -141,10 +176,10 @@ class TrainConfig(Section):
 
     epochs: Annotated[int, Field(ge=1)] = 100
     """At most so many passes over the training cases."""
-    global_batch_size: Annotated[int, Field(ge=1)] = 4
+    global_batch_size: Annotated[int, Field(ge=2)] = 4
     """Samples per optimizer step over all workers; it stays when the number of workers changes."""
-    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Samples per forward pass of one worker; the rest is gradient accumulation. Default: no accumulation."""
+    micro_batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Samples per forward pass of one worker, 2 at least; the rest is gradient accumulation. Default: none of it."""
     lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Learning rate at the start of a cycle."""
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -183,7 +218,9 @@ class TrainConfig(Section):
                 f"micro_batch_size={self.micro_batch_size} does not divide global_batch_size={self.global_batch_size}"
             )
         if self.optimizer == "adam" and self.weight_decay:
-            raise ValueError(f"weight_decay={self.weight_decay}: adam takes none; set optimizer: adamw, or weight_decay: 0")
+            raise ValueError(
+                f"weight_decay={self.weight_decay} with adam, which takes none; use optimizer: adamw or weight_decay: 0"
+            )
         return self
 
 
@@ -288,18 +325,24 @@ class Job(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if outside := [fold for fold in self.repeat.folds if fold >= self.data.splits.k]:
-            raise ValueError(f"repeat.folds: {outside} of {self.data.splits.k} folds (data.splits.k); allowed: 0..{self.data.splits.k - 1}")
-        batch, workers = self.train.global_batch_size, self.resources.workers
-        micro = self.train.micro_batch_size or max(1, batch // workers)
-        if batch % (workers * micro):
+            k = self.data.splits.k
+            raise ValueError(f"repeat.folds: {outside} of {k} folds (data.splits.k); allowed: 0..{k - 1}")
+        if self.data.adapter == "image_folder" and self.data.group_by is None:
+            raise ValueError("data.group_by: image_folder does not know the patients; write group_by: case")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> Self:
+        batch, micro, workers = self.train.global_batch_size, self.train.micro_batch_size, self.resources.workers
+        share = workers * (micro or 1)
+        least = workers * (micro or 2)
+        if batch % share or batch < least:
+            below, above = max(least, batch // share * share), max(least, -(-batch // share) * share)
+            parts = f" in parts of train.micro_batch_size={micro}" if micro else ""
+            allowed = f"{below} or {above}" if below < above else f"{above}"
             raise ValueError(
-                f"train.global_batch_size={batch} cannot be shared by resources.workers={workers} with "
-                f"train.micro_batch_size={micro}; use a multiple of {workers * micro}"
-            )
-        if micro < 2:
-            raise ValueError(
-                f"train.global_batch_size={batch} gives each of {workers} workers {micro} sample per step; batch "
-                f"normalisation needs 2: use resources.workers <= {max(1, batch // 2)} or a global_batch_size >= {2 * workers}"
+                f"{batch} samples (train.global_batch_size) cannot be shared by {workers} workers (resources.workers)"
+                f"{parts}, 2 or more to each for batch normalisation; the nearest that can: {allowed}"
             )
         return self
 

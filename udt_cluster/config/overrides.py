@@ -1,0 +1,76 @@
+"""`--set a.b=c`: one value of a job, changed from the command line."""
+
+import json
+from collections.abc import Sequence
+
+from udt_cluster.config.document import JSON, Document, Place, parse_value
+from udt_cluster.config.fields import Field, all_fields
+from udt_cluster.config.problems import FieldPath, FindingsError, Problem
+from udt_cluster.config.suggest import suggestions, unknown_key
+
+
+def overridden(document: Document, overrides: Sequence[str]) -> Document:
+    """The document with every override put in, the later over the earlier."""
+    values: dict[str, JSON] = json.loads(json.dumps(document.values))
+    places, problems = dict(document.places), list(document.problems)
+    for text in overrides:
+        place = Place(f"--set {text}")
+        try:
+            field, value = _read(text, place.text)
+        except FindingsError as error:
+            problems += error.problems
+            continue
+        path: FieldPath = tuple(field.path.split("."))
+        if _put(values, path, value):
+            places = {known: where for known, where in places.items() if known[: len(path)] != path}
+            places[path] = place
+    return Document(values=values, places=places, problems=tuple(problems))
+
+
+def _read(text: str, place: str) -> tuple[Field, JSON]:
+    name, equals, raw = text.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        message = "write --set section.key=value, for example --set train.epochs=10"
+        raise FindingsError([Problem(place=place, message=message)])
+    field = all_fields().get(name)
+    if field is None:
+        raise FindingsError([_unknown(name, place)])
+    return field, _value(raw.strip(), field, place)
+
+
+def _value(raw: str, field: Field, place: str) -> JSON:
+    """The value as YAML; for a field that takes any text, the text as it stands."""
+    try:
+        value = parse_value(raw, place)
+    except FindingsError as error:
+        if field.is_text:
+            return raw
+        raise FindingsError(
+            Problem(place=place, field=field.path, message=found.message) for found in error.problems
+        ) from error
+    return raw if field.is_text and value is not None and not isinstance(value, str) else value
+
+
+def _unknown(name: str, place: str) -> Problem:
+    parts, known = name.split("."), all_fields()
+    depth = next(i for i in range(len(parts)) if ".".join(parts[: i + 1]) not in known)
+    section = ".".join(parts[:depth])
+    if section and known[section].section is None:
+        message = f"{section} is a value and has no keys; write --set {section}=..."
+        return Problem(place=place, field=name, message=message)
+    key = parts[-1]
+    return Problem(place=place, field=name, message=unknown_key(section, key), suggested=suggestions(section, key))
+
+
+def _put(values: dict[str, JSON], path: FieldPath, value: JSON) -> bool:
+    """Set one value; False when the file has something else where a section must be (which is reported anyway)."""
+    for part in path[:-1]:
+        inner = values.setdefault(str(part), {})
+        if inner is None:
+            inner = values[str(part)] = {}
+        if not isinstance(inner, dict):
+            return False
+        values = inner
+    values[str(path[-1])] = value
+    return True
