@@ -67,9 +67,14 @@ def _addresses(target: Target, state: dict[str, Any]) -> Target:
         target,
         jobs_api=state.get("ray", {}).get("url"),
         tracking=state["mlflow"]["url"],
-        storage=target.storage or str(udt_home() / "store"),
+        storage=target.storage or str(default_storage()),
         token_path=str(token_path()),
     )
+
+
+def default_storage() -> Path:
+    """Where the local target keeps data sets, records and checkpoints unless `UDT_STORAGE` says otherwise."""
+    return udt_home() / "store"
 
 
 def token_path() -> Path:

@@ -1,0 +1,238 @@
+"""From a job to a running one: check, record, hand over to the cluster, wait until its nodes agree."""
+
+import getpass
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from udt_cluster.cluster import local
+from udt_cluster.cluster.connection import api_errors, check, connect
+from udt_cluster.cluster.preflight import local_source_problem, versions
+from udt_cluster.cluster.record import FAILED, TERMINAL, JobRecord, Record, now
+from udt_cluster.cluster.run import ENTRYPOINT, JOB_VARIABLE, STORAGE_VARIABLE
+from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.wheel import build_wheel
+from udt_cluster.config.job import Job
+from udt_cluster.errors import JobFailedError, RefusedError, UdtError, UnreachableError
+from udt_cluster.storage import Location, probe
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+    from udt_cluster.tracking import Tracker
+
+Say = Callable[[str], None]
+
+_PREFLIGHT_SECONDS = 180.0
+_POLL_SECONDS = 0.3
+
+
+def resolve(target: Target, say: Say) -> Target:
+    """The target with every address filled in; the local one's servers are started if need be."""
+    if not target.is_local:
+        return target
+    if local.running(target) is None:
+        say("starting Ray and MLflow on this machine (stop them with: udt-cluster down)")
+    return local.ensure(target)
+
+
+def plan(job: Job, target: Target) -> list[tuple[str, str]]:
+    """What a submission would do, as label and text; nothing is started, read or written."""
+    runs = [f"fold {fold} seed {seed}" for fold in job.repeat.folds for seed in job.repeat.seeds]
+    model, train = job.model, job.train
+    shape = f", {model.num_heads} heads, {model.num_layers} layers, width {model.embed_dim}" if model.architecture == "udtransnet" else ""
+    return [
+        ("job", f"{job.name} (hash {job.hash})"),
+        ("target", target.name if target.is_local else f"{target.name}: {target.jobs_api}"),
+        ("storage", target.storage or str(local.default_storage())),
+        ("data", f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}, {job.data.resize}"),
+        ("model", f"{model.architecture}{shape}, skips {', '.join(model.skip_kinds)}"),
+        ("training", f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} workers, ZeRO {train.zero_stage}"),
+        ("runs", f"{len(runs)}: {', '.join(runs)}"),
+        ("stages", " > ".join(job.stages)),
+        ("registers", f"{job.model_name}@{job.register_.alias}" if "register" in job.stages else "nothing"),
+    ]
+
+
+def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str = "") -> JobRecord:
+    """Hand a job over and wait until its nodes have agreed to run it.
+
+    Args:
+        job: The resolved job.
+        target: Where.
+        job_text: The file as the user wrote it, kept with the record.
+        say: Called with each step, for people.
+        evaluates: Id of the job whose models are to be scored again, else empty.
+
+    Returns:
+        The record of the job that runs now.
+
+    Raises:
+        RefusedError: the nodes cannot run it; every reason is listed, and nothing of the job is left.
+        UnreachableError: the target, its storage or MLflow does not answer.
+    """
+    from udt_cluster.tracking import Tracker
+
+    _refuse_unseen_source(job, target)
+    target = resolve(target, say)
+    assert target.storage is not None
+    assert target.tracking is not None
+    check(target)
+    storage, tracker = Location.parse(target.storage), Tracker(target.tracking)
+    probe(storage / "probes")
+    tracker.ping()
+    version = known_version(job)
+    record = _record(job, storage, tracker, target=target, text=job_text, evaluates=evaluates, data_version=version)
+    try:
+        client = connect(target)
+        say(f"handing {record.id} to {target.jobs_api}")
+        _hand_over(client, record, target)
+        _await_preflight(client, record, target)
+    except (UdtError, KeyboardInterrupt) as error:
+        if isinstance(error, RefusedError | UnreachableError):
+            _forget(record, tracker)
+        raise
+    return record
+
+
+def _refuse_unseen_source(job: Job, target: Target) -> None:
+    """The local target's node is this machine: what is not here is nowhere."""
+    if target.is_local and (problem := local_source_problem(job.data.source)):
+        raise RefusedError(problem)
+
+
+def known_version(job: Job) -> str:
+    """The data set's version, when this machine sees the source; empty otherwise."""
+    from data_prep import FileIndex, find_version
+    from udt_cluster.config.home import udt_home
+
+    if local_source_problem(job.data.source) is not None:
+        return ""
+    version: str = find_version(job.data, FileIndex(udt_home() / "files.sqlite"))[0]
+    return version
+
+
+def _record(
+    job: Job, storage: Location, tracker: "Tracker", *, target: Target, text: str, evaluates: str, data_version: str
+) -> JobRecord:
+    job_id = f"{job.name}-{secrets.token_hex(4)}"
+    git_sha = _git_sha()
+    tags = {"udt.job": job_id, "udt.job_hash": job.hash, "udt.git_sha": git_sha, "udt.target": target.name}
+    run_id = tracker.start_parent(job.name, job_id, tags=tags, params=job.model_dump(mode="json", by_alias=True))
+    tracker.log_text(run_id, text, "job.yaml")
+    tracker.log_text(run_id, job.to_json(), "job.json")
+    record = JobRecord(storage, job_id)
+    facts = Record(
+        id=job_id,
+        name=job.name,
+        job_hash=job.hash,
+        submitted_at=now(),
+        user=getpass.getuser(),
+        target=target.name,
+        run_id=run_id,
+        versions=versions(),
+        git_sha=git_sha,
+        evaluates=evaluates,
+        data_version=data_version,
+    )
+    record.create(facts, job, text)
+    return record
+
+
+def _git_sha() -> str:
+    """Commit of the checkout that this code runs from; empty when it was installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if re.fullmatch(r"[0-9a-f]{40}\n", answer.stdout) else ""
+
+
+def _hand_over(client: "JobSubmissionClient", record: JobRecord, target: Target) -> None:
+    """Submit under the id that was made here, so that a repetition after a lost answer finds the first."""
+    environment = {
+        JOB_VARIABLE: record.id,
+        STORAGE_VARIABLE: record.storage.uri,
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+        "PYTHONUNBUFFERED": "1",
+        **target.environment(),
+    }
+    deadline = time.monotonic() + 30
+    with api_errors(target):
+        while True:
+            try:
+                client.submit_job(
+                    entrypoint=ENTRYPOINT,
+                    submission_id=record.id,
+                    runtime_env={"py_modules": [str(build_wheel())], "env_vars": environment},
+                    metadata={"udt_job": record.id},
+                )
+            except RuntimeError as error:
+                if job_state(client, record.id) is not None:
+                    return
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
+
+
+def job_state(client: "JobSubmissionClient", job_id: str) -> str | None:
+    """Ray's word for the job's state, or None when Ray does not know the job."""
+    try:
+        return str(client.get_job_status(job_id).value)
+    except RuntimeError as error:
+        if "404" in str(error) or "does not exist" in str(error):
+            return None
+        raise
+
+
+def _await_preflight(client: "JobSubmissionClient", record: JobRecord, target: Target) -> None:
+    """Wait until the driver is past preflight; its refusal becomes ours."""
+    deadline = time.monotonic() + _PREFLIGHT_SECONDS
+    while time.monotonic() < deadline:
+        state = record.state()
+        if state.state == FAILED and "preflight" not in state.seconds:
+            error = state.results.get("error", {})
+            kind = RefusedError if error.get("exit_code") == 3 else JobFailedError
+            message, _, _ = state.message.partition("\n")
+            raise kind(message, error.get("problems", []))
+        if "preflight" in state.seconds or state.state in TERMINAL:
+            return
+        with api_errors(target):
+            if job_state(client, record.id) in {"FAILED", "STOPPED"} and record.state().state not in TERMINAL:
+                raise JobFailedError(_died_early(client, record))
+        time.sleep(_POLL_SECONDS)
+    raise JobFailedError(
+        f"{record.id} was handed over but had not started after {_PREFLIGHT_SECONDS:.0f} s; is the cluster full? "
+        f"Look with: udt-cluster status {record.id}; take it back with: udt-cluster stop {record.id}"
+    )
+
+
+def _died_early(client: "JobSubmissionClient", record: JobRecord) -> str:
+    lines = [line for line in client.get_job_logs(record.id).splitlines() if line.strip()]
+    message = client.get_job_info(record.id).message or ""
+    return "\n".join([f"{record.id} ended before it began: {message}", *lines[-8:]])
+
+
+def _forget(record: JobRecord, tracker: "Tracker") -> None:
+    """A refused job leaves nothing: neither a record nor a run."""
+    tracker.delete_tree(record.record().run_id)
+    record.delete()
+
+
+def with_test(job: Job) -> Job:
+    """The job, changed to score the test cases as well and to register nothing."""
+    evaluate = job.evaluate.model_copy(update={"test": True})
+    stages = tuple(stage for stage in job.stages if stage != "register")
+    return Job.from_json(job.model_copy(update={"evaluate": evaluate, "stages": stages}).to_json())
+
+
+def describe(target: Target) -> dict[str, object]:
+    """A target's addresses, for people and for `--json`."""
+    return {key: value for key, value in asdict(replace(target)).items() if value not in (None, False)}
