@@ -1,0 +1,53 @@
+# The commands of the project; CI runs the same ones.   make help
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+ACCEL ?= auto
+VENV := .venv
+BIN := $(VENV)/bin
+SWIFT_VENV := .venv-swift
+REQUIRE := $(if $(CI),--require=s3$(comma)mlflow$(comma)ray,)
+comma := ,
+
+.PHONY: help setup setup-test quickstart test test-full lint bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(VENV)/.ready ## .venv with the locked versions; ACCEL=cpu|cuda|auto
+	@$(BIN)/python infra/accelerator.py $(ACCEL)
+
+$(VENV)/.ready: requirements.lock pyproject.toml infra/setup.sh
+	@ACCEL=$(ACCEL) PYTHON=$(PYTHON) bash infra/setup.sh $(VENV)
+	@touch $@
+
+setup-test: setup $(SWIFT_VENV)/.ready ## setup, and the S3 server that the tests talk to
+
+$(SWIFT_VENV)/.ready: infra/swift-requirements.txt
+	@$(PYTHON) -m venv $(SWIFT_VENV)
+	@$(SWIFT_VENV)/bin/pip install --quiet --disable-pip-version-check -r infra/swift-requirements.txt
+	@touch $@
+
+quickstart: setup ## the whole job on phantoms, to a registered model; DATA=FOLDER takes real ACDC data
+	@bash infra/quickstart.sh "$(DATA)"
+
+test: setup-test ## what CI runs: unit, component and e2e tests
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(REQUIRE) $(ARGS)
+
+test-full: setup-test ## everything, the slow tests too
+	$(BIN)/python -m pytest -m "not gpu" $(REQUIRE) $(ARGS)
+
+lint: setup ## ruff, mypy --strict, the layers
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+bench: setup ## the tables of docs/benchmarks.md
+	@for script in tests/bench/bench_*.py; do echo "## $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: ## requirements.lock anew, from pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --unsafe-package torch --no-header --strip-extras --extra dev \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+
+clean: ## remove what make made
+	rm -rf $(VENV) $(SWIFT_VENV) build dist .pytest_cache .mypy_cache .ruff_cache
