@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from udt_cluster.errors import CorruptError, UsageError, VersionError
 from udt_cluster.storage.location import Location, check_key
 from udt_cluster.storage.objects import ObjectRecord
+from udt_cluster.storage.patience import finish_within
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -145,17 +146,18 @@ def download_committed(root: Location, commit: Commit, folder: Path) -> None:
         raise CorruptError(f"{root}: {count} objects are not what was committed", problems)
 
 
-def probe(root: Location) -> None:
-    """Write, read back and delete a small object.
+def probe(root: Location, *, seconds: float = 8.0) -> None:
+    """Write, read back and delete a small object; an answer comes in less than `seconds`, good or bad.
 
     Raises:
         AuthError, StorageUnreachableError: it cannot be done; the message says why.
         CorruptError: what came back is not what was written.
     """
     target, data = root / f".udt-probe-{uuid.uuid4().hex}", uuid.uuid4().bytes
-    target.write_bytes(data)
-    came = target.read_bytes()
-    target.delete()
+    with finish_within(seconds):
+        target.write_bytes(data)
+        came = target.read_bytes()
+        target.delete()
     if came != data:
         raise CorruptError(f"{root}: wrote {len(data)} bytes and read other {len(came)} back. Do not use this storage.")
 

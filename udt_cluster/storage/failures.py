@@ -11,30 +11,66 @@ from udt_cluster.errors import AuthError, CorruptError, StorageUnreachableError
 
 _REFUSED = frozenset(
     {
-        "401", "403", "AccessDenied", "AccountProblem", "AllAccessDisabled",
-        "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId", "InvalidPayer",
-        "InvalidSecurity", "InvalidToken", "MissingSecurityHeader", "NotSignedUp",
-        "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
-        "UnauthorizedAccess"
+        "401",
+        "403",
+        "AccessDenied",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidPayer",
+        "InvalidSecurity",
+        "InvalidToken",
+        "MissingSecurityHeader",
+        "NotSignedUp",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnauthorizedAccess",
     }
 )
 _CHANGED = frozenset({"412", "BadDigest", "InvalidDigest", "PreconditionFailed", "XAmzContentSHA256Mismatch"})
 _TRANSIENT = frozenset(
     {
-        "408", "429", "500", "502", "503", "504", "BadDigest", "InternalError", "RequestTimeout",
-        "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
-        "XAmzContentSHA256Mismatch"
+        "408",
+        "429",
+        "500",
+        "502",
+        "503",
+        "504",
+        "BadDigest",
+        "InternalError",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "XAmzContentSHA256Mismatch",
     }
 )
 _NO_CREDENTIALS = frozenset(
     {
-        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-        "ProfileNotFound", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError",
-        "NoAuthTokenError", "RefreshWithMFAUnsupportedError", "LoginRefreshRequired",
-        "LoginTokenLoadError", "LoginError"
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "UnauthorizedSSOTokenError",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "NoAuthTokenError",
+        "RefreshWithMFAUnsupportedError",
+        "LoginRefreshRequired",
+        "LoginTokenLoadError",
+        "LoginError",
     }
 )
 _CONNECT = frozenset({"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"})
+
+
+class MissingObjectError(FileNotFoundError):
+    """There is no such object; already says where."""
 
 
 @contextmanager
@@ -52,6 +88,8 @@ def storage_errors(location: object) -> Iterator[None]:
     """
     try:
         yield
+    except MissingObjectError:
+        raise
     except foreign_errors() as error:
         raise translated(error, str(location)) from error
 
@@ -70,7 +108,9 @@ def foreign_errors() -> tuple[type[Exception], ...]:
 
 def translated(error: Exception, where: str) -> Exception:
     """The error of ours that says the same as a foreign one."""
-    codes, name = _codes(error), type(error).__name__
+    codes, name = error_codes(error), type(error).__name__
+    if "NoSuchUpload" in codes:
+        return CorruptError(f"{where}: somebody else ended this upload. Nothing was put; try again.")
     if "NoSuchBucket" in codes:
         return StorageUnreachableError(f"{where}: there is no such bucket at {endpoint()}. Create it or mend the URI.")
     if name in _NO_CREDENTIALS:
@@ -78,7 +118,7 @@ def translated(error: Exception, where: str) -> Exception:
     if codes & _REFUSED or isinstance(error, PermissionError):
         return AuthError(_refused(where, error, codes))
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return FileNotFoundError(errno.ENOENT, "there is no such object", where)
+        return MissingObjectError(errno.ENOENT, "there is no such object", where)
     if codes & _CHANGED or name in {"FlexibleChecksumError", "ChecksumMismatch"}:
         return CorruptError(f"{where} changed while it was transferred ({_reason(error, codes)}). Try again.")
     return StorageUnreachableError(_unreachable(where, error, codes))
@@ -86,7 +126,7 @@ def translated(error: Exception, where: str) -> Exception:
 
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed a moment later."""
-    codes, name = _codes(error), type(error).__name__
+    codes, name = error_codes(error), type(error).__name__
     if codes:
         return bool(codes & _TRANSIENT)
     if name in _NO_CREDENTIALS or isinstance(error, FileNotFoundError | PermissionError | FileExistsError):
@@ -110,7 +150,7 @@ _CREDENTIALS_ADVICE = (
 )
 
 
-def _codes(error: Exception) -> frozenset[str]:
+def error_codes(error: Exception) -> frozenset[str]:
     """Error code and HTTP status of an S3 answer; s3fs keeps it as the cause of its own error."""
     for candidate in (error, error.__cause__):
         response = getattr(candidate, "response", None)

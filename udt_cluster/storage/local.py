@@ -108,17 +108,15 @@ def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]], problems
                 yield from _visit(item, f"{prefix}{item.name}", above | {identity}, problems)
 
 
-def _visit(
-    item: os.DirEntry[str], key: str, above: frozenset[tuple[int, int]], problems: list[str]
-) -> Iterator[Entry]:
+def _visit(item: os.DirEntry[str], key: str, above: frozenset[tuple[int, int]], problems: list[str]) -> Iterator[Entry]:
     try:
         if item.is_dir():
             yield from _walk(Path(item.path), f"{key}/", above, problems)
         elif item.is_file():
             status = item.stat()
             yield Entry(key=key, size=status.st_size, token=str(status.st_mtime_ns))
-        elif item.is_symlink() and not os.path.exists(item.path):
-            problems.append(f"{item.path} points to {os.readlink(item.path)}, which is not there")
+        elif item.is_symlink() and not Path(item.path).exists():
+            problems.append(f"{item.path} points to {Path(item.path).readlink()}, which is not there")
     except FileNotFoundError:
         if os.path.lexists(item.path):
             raise

@@ -205,7 +205,7 @@ def check_key(key: str) -> None:
         UsageError: the key is empty or absolute, or has an empty, "." or ".." part or NUL.
     """
     if not key or key.startswith("/") or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
-        raise UsageError(f"{key!r} is not a key. Give a relative name such as a/b.bin, without empty, '.' or '..' parts")
+        raise UsageError(f"{key!r} is not a key. Give a relative name such as a/b.bin, without '', '.' or '..' parts")
 
 
 def _canonical(uri: str) -> str:
@@ -213,7 +213,7 @@ def _canonical(uri: str) -> str:
         raise UsageError(f"{uri!r} is not a location. Allowed: {_ALLOWED}")
     scheme = _SCHEME.match(uri)
     if scheme is None:
-        return Path(os.path.abspath(uri)).as_uri()
+        return _absolute(uri).as_uri()
     rest = uri[scheme.end() :]
     if scheme[1].lower() == "s3":
         return _canonical_s3(rest)
@@ -237,7 +237,13 @@ def _canonical_file(rest: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise UsageError(f"'file://{rest}' names no absolute path. A file URI is file:///folder, with three slashes")
     _refuse_dots(path.split("/"), f"file://{rest}")
-    return Path(os.path.abspath(path)).as_uri()
+    return _absolute(path).as_uri()
+
+
+def _absolute(path: str) -> Path:
+    """Links stay as they are written, except where ".." has to be taken from what a link points to."""
+    given = Path(re.sub(r"^/+", "/", path))
+    return given.resolve() if ".." in given.parts else given.absolute()
 
 
 def _refuse_dots(parts: list[str], uri: str) -> None:

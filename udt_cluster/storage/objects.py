@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from udt_cluster.storage.failures import storage_errors
+
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
@@ -89,6 +91,6 @@ class Hashed:
 
 def file_chunks(path: Path) -> Iterator[bytes]:
     """The content of a local file in pieces of :data:`PART_BYTES`."""
-    with path.open("rb") as source:
+    with storage_errors(path), path.open("rb") as source:
         while piece := source.read(PART_BYTES):
             yield piece

@@ -1,0 +1,196 @@
+"""Objects in S3, through s3fs."""
+
+import asyncio
+import io
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from udt_cluster.errors import AuthError, StorageUnreachableError
+from udt_cluster.storage.objects import PART_BYTES, Entry
+from udt_cluster.storage.s3_client import S3Client, client
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_PARTS_IN_FLIGHT = 4
+_DELETED_AT_ONCE = 1000
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """One object, or one prefix of objects. See :class:`~udt_cluster.storage.objects.ObjectAccess`."""
+
+    bucket: str
+    key: str
+
+    def read(self, start: int | None, end: int | None) -> bytes:
+        """Bytes [start, end) of the object, in one request."""
+        connection = client(asynchronous=False)
+        return _result(connection, connection.get_range(self.bucket, self.key, start=start, end=end)).data
+
+    def chunks(self) -> Iterator[bytes]:
+        """The object, piece by piece, each a request of its own; a change meanwhile is an error."""
+        connection, offset, etag, total = client(asynchronous=False), 0, None, 1
+        while offset < total:
+            request = connection.get_range(self.bucket, self.key, start=offset, end=offset + PART_BYTES, etag=etag)
+            part = _result(connection, request)
+            yield part.data
+            offset, etag, total = offset + len(part.data), part.etag, part.total
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """One PUT, or a multipart upload where there is more than a part; S3 shows neither before it is complete."""
+        parts = _regrouped(chunks)
+        first, second = next(parts, b""), next(parts, None)
+        if second is None:
+            self._call("put_object", Key=self.key, Body=first)
+        else:
+            self._write_parts(chain([first, second], parts))
+
+    def exists(self) -> bool:
+        """Whether the object is there; AuthError where that may not be known."""
+        try:
+            self._call("head_object", Key=self.key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def open(self) -> BinaryIO:
+        """The object as a seekable file."""
+        head = self._call("head_object", Key=self.key)
+        raw = _RangeFile(self, size=int(head["ContentLength"]), etag=str(head["ETag"]))
+        return cast(BinaryIO, io.BufferedReader(raw, buffer_size=2**20))
+
+    def entries(self) -> list[Entry]:
+        """All objects below the prefix."""
+        return sorted(self._list(), key=lambda entry: entry.key)
+
+    def delete(self) -> None:
+        """Remove the object if it is there."""
+        self._call("delete_object", Key=self.key)
+
+    def delete_tree(self) -> None:
+        """Remove all objects below the prefix, a thousand with each request."""
+        keys = [{"Key": f"{self._prefix}{entry.key}"} for entry in self._list(with_folders=True)]
+        for first in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = keys[first : first + _DELETED_AT_ONCE]
+            answer = self._call("delete_objects", Delete={"Objects": batch, "Quiet": True})
+            if failed := answer.get("Errors"):
+                raise _not_deleted(f"s3://{self.bucket}/{self.key}", failed)
+
+    def zarr_store(self, *, read_only: bool) -> "Store":
+        """The prefix as a Zarr store; Zarr runs an event loop of its own, so it has a client of its own."""
+        from zarr.storage import FsspecStore
+
+        root = f"{self.bucket}/{self.key}".rstrip("/")
+        return FsspecStore(client(asynchronous=True), read_only=read_only, path=root)
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.key}/" if self.key else ""
+
+    def _call(self, method: str, **arguments: object) -> dict[str, Any]:
+        connection = client(asynchronous=False)
+        return _result(connection, connection.request(method, Bucket=self.bucket, **arguments))
+
+    def _list(self, *, with_folders: bool = False) -> Iterator[Entry]:
+        more: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=self._prefix, **more)
+            for item in page.get("Contents", []):
+                if with_folders or not item["Key"].endswith("/"):
+                    yield Entry(item["Key"][len(self._prefix) :], int(item["Size"]), str(item["ETag"]).strip('"'))
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _write_parts(self, parts: Iterator[bytes]) -> None:
+        upload = self._call("create_multipart_upload", Key=self.key)["UploadId"]
+        complete = False
+        try:
+            sent = {"Parts": self._send_parts(upload, parts)}
+            self._call("complete_multipart_upload", Key=self.key, UploadId=upload, MultipartUpload=sent)
+            complete = True
+        finally:
+            if not complete:
+                self._call("abort_multipart_upload", Key=self.key, UploadId=upload)
+
+    def _send_parts(self, upload: str, parts: Iterator[bytes]) -> list[dict[str, object]]:
+        connection = client(asynchronous=False)
+        target = {"Bucket": self.bucket, "Key": self.key, "UploadId": upload}
+        flying: deque[Future[dict[str, Any]]] = deque()
+        tags: list[str] = []
+        try:
+            for number, part in enumerate(parts, 1):
+                request = connection.request("upload_part", **target, PartNumber=number, Body=part)
+                flying.append(asyncio.run_coroutine_threadsafe(request, connection.loop))
+                if len(flying) == _PARTS_IN_FLIGHT:
+                    tags.append(flying.popleft().result()["ETag"])
+            tags.extend(future.result()["ETag"] for future in flying)
+        finally:
+            for future in flying:
+                future.cancel()
+        return [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
+
+
+class _RangeFile(io.RawIOBase):
+    """Reads ranges of one object as it was when it was opened."""
+
+    def __init__(self, source: S3Object, *, size: int, etag: str) -> None:
+        super().__init__()
+        self._source, self._size, self._etag, self._position = source, size, etag, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        start, end = self._position, min(self._position + len(buffer), self._size)
+        if start >= end:
+            return 0
+        connection = client(asynchronous=False)
+        request = connection.get_range(self._source.bucket, self._source.key, start=start, end=end, etag=self._etag)
+        data = _result(connection, request).data
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _result(connection: S3Client, request: Coroutine[Any, Any, _T]) -> _T:
+    future = asyncio.run_coroutine_threadsafe(request, connection.loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def _regrouped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of PART_BYTES, the last one shorter."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= PART_BYTES:
+            yield bytes(held[:PART_BYTES])
+            del held[:PART_BYTES]
+    if held:
+        yield bytes(held)
+
+
+def _not_deleted(where: str, failed: list[dict[str, str]]) -> Exception:
+    kind = AuthError if all(item.get("Code") == "AccessDenied" for item in failed) else StorageUnreachableError
+    problems = [f"{item.get('Key')}: {item.get('Code')}" for item in failed]
+    return kind(f"{where}: {len(failed)} objects were not deleted. Check the right to delete and retry:", problems)
