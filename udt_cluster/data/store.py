@@ -1,0 +1,244 @@
+"""Opening and reading a prepared data-set version: what was committed, or an error, never zeros."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.storage import WrapperStore
+
+from udt_cluster.data.schema import NUMBER_COLUMNS, STRING_COLUMNS, CaseTable, StoreInfo
+from udt_cluster.data.shards import decode_shard
+from udt_cluster.errors import CorruptError, DataError
+from udt_cluster.storage import Commit, Location, read_commit, verify
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+_REMEDY = "Restore it, or prepare the data again."
+_WHOLE_SHARD_FROM = 0.25
+"""From this share of a shard's samples on, reading all of it in one request beats a request per sample."""
+
+
+class CommittedStore(WrapperStore[Store]):
+    """A Zarr store that knows what was committed: an absent or cut object is an error instead of a fill value."""
+
+    def __init__(self, store: Store, location: Location, sizes: Mapping[str, int]) -> None:
+        super().__init__(store)
+        self._location = location
+        self._sizes = sizes
+
+    def _with_store(self, store: Store) -> "CommittedStore":
+        return type(self)(store, self._location, self._sizes)
+
+    async def get(
+        self, key: str, prototype: "BufferPrototype", byte_range: ByteRequest | None = None
+    ) -> "Buffer | None":
+        """The object or a part of it.
+
+        Raises:
+            CorruptError: the object was committed and is not there, or is shorter.
+        """
+        buffer = await super().get(key, prototype, byte_range)
+        self._check(key, buffer, byte_range)
+        return buffer
+
+    async def get_partial_values(
+        self, prototype: "BufferPrototype", key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> "list[Buffer | None]":
+        """Parts of objects, each checked as in :meth:`get`."""
+        ranges = list(key_ranges)
+        buffers = await super().get_partial_values(prototype, ranges)
+        for (key, byte_range), buffer in zip(ranges, buffers, strict=True):
+            self._check(key, buffer, byte_range)
+        return buffers
+
+    def _check(self, key: str, buffer: "Buffer | None", byte_range: ByteRequest | None) -> None:
+        if key not in self._sizes:
+            return
+        if buffer is None:
+            raise CorruptError(f"{self._location / key}: missing; it was committed. {_REMEDY}")
+        expected = _expected_length(byte_range, self._sizes[key])
+        if len(buffer) != expected:
+            raise CorruptError(
+                f"{self._location / key}: gave {len(buffer)} bytes where {expected} were committed. {_REMEDY}"
+            )
+
+
+class DataStore:
+    """A committed data-set version, opened for reading. Pickles as its location and is opened anew where it arrives.
+
+    Attributes:
+        location: The root of the version.
+        commit: Its manifest.
+        info: What it is.
+        cases: One row per case.
+        sample_case: (N,) int32, the case of each sample.
+        sample_slice: (N,) int32, the slice within that case.
+        images: Zarr array [N, C, H, W].
+        labels: Zarr array [N, H, W].
+    """
+
+    def __init__(self, location: Location, commit: Commit) -> None:
+        self.location = location
+        self.commit = commit
+        self._sizes = {record.key: record.size for record in commit.objects}
+        with stored_errors(location):
+            store = CommittedStore(location.zarr_store(read_only=True), location, self._sizes)
+            self._group = zarr.open_group(store, mode="r")
+            self.info = StoreInfo.from_attrs(dict(self._group.attrs))
+            self.cases = _read_cases(self._group)
+            self.sample_case = _read(self._group, "samples/case")
+            self.sample_slice = _read(self._group, "samples/slice")
+            self.images = _array(self._group, "images")
+            self.labels = _array(self._group, "labels")
+            self._native = _array(self._group, "native_labels")
+
+    @classmethod
+    def open(cls, location: Location, *, verify_checksums: bool = False) -> "DataStore":
+        """Open a version after checking that every committed object is there with its size.
+
+        Args:
+            location: Root of the version, ``<storage>/data/<dataset>/<version>``.
+            verify_checksums: Also read every object through and compare its SHA-256.
+
+        Raises:
+            DataError: nothing is committed there.
+            CorruptError: an object is missing or is not what was committed.
+            VersionError: a format that this code does not know.
+        """
+        commit = read_commit(location)
+        if commit is None:
+            raise DataError(
+                f"{location} holds no finished data set (there is no COMMIT): its preparation was interrupted or never "
+                "ran. Run `udt-cluster data prepare` with the same job; it finishes what is missing."
+            )
+        verify(location, commit, checksums=verify_checksums)
+        return cls(location, commit)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DataStore.open, (self.location,)
+
+    @property
+    def num_samples(self) -> int:
+        """N, the rows of images and labels."""
+        return int(self.images.shape[0])
+
+    def native_label(self, case: int) -> "npt.NDArray[np.uint8]":
+        """The label of a case before any resize, (D, H, W) uint8 class indices."""
+        depth, height, width = (int(side) for side in self.cases.native_shape[case])
+        start = int(self.cases.native_offset[case])
+        with stored_errors(self.location / "native_labels"):
+            flat = np.asarray(self._native[start : start + depth * height * width], dtype=np.uint8)
+        return flat.reshape(depth, height, width)
+
+    def read_samples(self, start: int, stop: int) -> tuple["npt.NDArray[Any]", "npt.NDArray[np.uint8]"]:
+        """Rows [start, stop): images (n, C, H, W) in source precision and labels (n, H, W) uint8.
+
+        A shard of which much is wanted is read in one request, otherwise sample by sample.
+        """
+        if not 0 <= start <= stop <= self.num_samples:
+            raise IndexError(f"samples {start}..{stop} of {self.num_samples}")
+        images = [self._rows(self.images, first, last) for first, last in self._by_shard(start, stop)]
+        labels = [self._rows(self.labels, first, last) for first, last in self._by_shard(start, stop)]
+        return _joined(images, self.images), _joined(labels, self.labels)
+
+    def read_shard(self, index: int) -> tuple["npt.NDArray[Any]", "npt.NDArray[np.uint8]"]:
+        """All samples of one shard by one request for images and one for labels, each checksum checked."""
+        start = index * self.info.shard_samples
+        stop = min(start + self.info.shard_samples, self.num_samples)
+        if not 0 <= start < stop:
+            raise IndexError(f"shard {index} of {self.num_shards}")
+        return self._whole(self.images, index)[: stop - start], self._whole(self.labels, index)[: stop - start]
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of images, and of labels."""
+        return -(-self.num_samples // self.info.shard_samples)
+
+    def _by_shard(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        size = self.info.shard_samples
+        while start < stop:
+            last = min(stop, (start // size + 1) * size)
+            yield start, last
+            start = last
+
+    def _rows(self, array: "zarr.Array[Any]", start: int, stop: int) -> "npt.NDArray[Any]":
+        size = self.info.shard_samples
+        if stop - start >= _WHOLE_SHARD_FROM * size:
+            first = start // size * size
+            return self._whole(array, start // size)[start - first : stop - first]
+        with stored_errors(self.location / array.path):
+            return np.asarray(array[start:stop])
+
+    def _whole(self, array: "zarr.Array[Any]", shard: int) -> "npt.NDArray[Any]":
+        """Fetch a shard's object whole, check it, and decode it from memory."""
+        key = "/".join([array.path, "c", str(shard), *["0"] * (array.ndim - 1)])
+        size = self.info.shard_samples
+        with stored_errors(self.location / key):
+            return decode_shard(
+                self._committed_bytes(key),
+                count=min(size, self.num_samples - shard * size),
+                shard_samples=size,
+                sample_shape=array.shape[1:],
+                dtype=str(array.dtype),
+            )
+
+    def _committed_bytes(self, key: str) -> bytes:
+        data = (self.location / key).read_bytes()
+        if len(data) != self._sizes.get(key):
+            committed = self._sizes.get(key, "none")
+            raise CorruptError(f"{self.location / key}: {len(data)} bytes, {committed} were committed. {_REMEDY}")
+        return data
+
+
+@contextmanager
+def stored_errors(location: Location) -> Iterator[None]:
+    """Turn what Zarr and its codecs say about broken objects into a CorruptError that names the object.
+
+    Raises:
+        CorruptError: a checksum does not match, or something committed is missing, cut or undecodable.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError, FileNotFoundError) as error:
+        reason = str(error) or type(error).__name__
+        raise CorruptError(f"{location}: {reason}. It is not what was committed. {_REMEDY}") from error
+
+
+def _expected_length(byte_range: ByteRequest | None, size: int) -> int:
+    match byte_range:
+        case RangeByteRequest(start=start, end=end):
+            return end - start
+        case OffsetByteRequest(offset=offset):
+            return size - offset
+        case SuffixByteRequest(suffix=suffix):
+            return min(suffix, size)
+    return size
+
+
+def _joined(parts: list["npt.NDArray[Any]"], array: "zarr.Array[Any]") -> "npt.NDArray[Any]":
+    if not parts:
+        return np.empty((0, *array.shape[1:]), dtype=array.dtype)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _array(group: zarr.Group, path: str) -> "zarr.Array[Any]":
+    found = group[path]
+    if not isinstance(found, zarr.Array):
+        raise ValueError(f"{path} is no array")
+    return found
+
+
+def _read(group: zarr.Group, path: str) -> "npt.NDArray[Any]":
+    return np.asarray(_array(group, path)[...])
+
+
+def _read_cases(group: zarr.Group) -> CaseTable:
+    columns: dict[str, Any] = {name: _read(group, path) for name, path in NUMBER_COLUMNS.items()}
+    for name, path in STRING_COLUMNS.items():
+        columns[name] = tuple(str(value) for value in _read(group, path))
+    return CaseTable(**columns)
