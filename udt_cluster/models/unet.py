@@ -1,0 +1,116 @@
+"""The two baselines: U-Net of base width 32 (arXiv 1505.04597) and R34-UNet, UDTransNet's encoder with plain skips."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from udt_cluster.models.layers import (
+    LEVELS,
+    ConvBlock,
+    Decoder,
+    UpStage,
+    check_counts,
+    check_input,
+    segmentation_head,
+)
+from udt_cluster.models.resnet import WIDTHS as R34_WIDTHS
+from udt_cluster.models.resnet import ResNet34Encoder
+from udt_cluster.models.skips import IdentitySkip, parse_skips
+
+UNET_WIDTHS = (32, 64, 128, 256, 512)
+OUT_WIDTHS = (32, 64, 128, 256)  # of the decoder's levels 1..4, both baselines
+
+
+class UNetEncoder(nn.Module):
+    """Conv blocks with a twofold max-pool between: (B, C, H, W) -> 32, 64, 128, 256, 512 channels at H .. H/16."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        widths = zip((in_channels, *UNET_WIDTHS), UNET_WIDTHS, strict=False)
+        self.levels = nn.ModuleList(ConvBlock(before, after) for before, after in widths)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The five features, full resolution first."""
+        features = [self.levels[0](images)]
+        for level in self.levels[1:]:
+            features.append(level(self.pool(features[-1])))
+        return tuple(features)
+
+
+class PlainUNet(nn.Module):
+    """An encoder of five features, and a decoder whose skips are `identity` or `none`; logits out."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        in_channels: int,
+        num_classes: int,
+        widths: Sequence[int],
+        up_widths: Sequence[int],
+        skips: Sequence[str],
+    ) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels, num_classes=num_classes)
+        kinds = parse_skips(skips, tokens=False)
+        self.in_channels = in_channels
+        self.skips = tuple(skips)
+        self.encoder = encoder
+        self.decoder = Decoder(
+            {
+                level: UpStage(
+                    in_channels=widths[-1] if level == LEVELS[-1] else OUT_WIDTHS[level],
+                    up_channels=up_widths[level - 1],
+                    skip=None if kinds[level - 1].build is None else IdentitySkip(),
+                    skip_channels=widths[level - 1],
+                    out_channels=OUT_WIDTHS[level - 1],
+                )
+                for level in LEVELS
+            }
+        )
+        self.head = segmentation_head(OUT_WIDTHS[0], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> logits (B, num_classes, H, W); H and W multiples of 16, else ValueError."""
+        check_input(images, in_channels=self.in_channels)
+        logits: Tensor = self.head(self.decoder(self.encoder(images)))
+        return logits
+
+
+class UNet(PlainUNet):
+    """U-Net of base width 32, as released beside UDTransNet; `num_classes` 1 gives one logit map.
+
+    `skips` holds `identity` or `none` for levels 1..4, full resolution first. Raises ValueError for any other kind.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_classes: int, skips: Sequence[str] = ("identity",) * len(LEVELS)
+    ) -> None:
+        super().__init__(
+            UNetEncoder(in_channels),
+            in_channels=in_channels,
+            num_classes=num_classes,
+            widths=UNET_WIDTHS,
+            up_widths=OUT_WIDTHS,
+            skips=skips,
+        )
+
+
+class R34UNet(PlainUNet):
+    """UDTransNet's encoder with plain skips: the released baseline, with its up stage mended.
+
+    `skips` holds `identity` or `none` for levels 1..4, full resolution first. Raises ValueError for any other kind.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_classes: int, skips: Sequence[str] = ("identity",) * len(LEVELS)
+    ) -> None:
+        super().__init__(
+            ResNet34Encoder(in_channels),
+            in_channels=in_channels,
+            num_classes=num_classes,
+            widths=R34_WIDTHS,
+            up_widths=(32, 64, 128, 256),
+            skips=skips,
+        )
