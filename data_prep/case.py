@@ -1,0 +1,154 @@
+"""The vocabulary of preparation: a case as it is found, as it is read, and as it is prepared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.statistics import Statistics
+from udt_cluster.config.job import DataConfig
+from udt_cluster.storage import Entry, Location
+
+Split = Literal["train", "test", "unknown"]
+
+
+class CaseError(ValueError):
+    """Something is wrong with a case; ``problems`` names each file and what is wrong with it."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image, or one volume of one patient, as it lies in the source.
+
+    Attributes:
+        id: Unique in the data set, and the same wherever the source lies.
+        group: The patient where known, else the id.
+        split: The data set's own.
+        images: Keys relative to the source: one file, or the slices in their order.
+        labels: As images; the same keys where one file has both.
+        meta: What else is known and may be stored (no text from file headers).
+    """
+
+    id: str
+    group: str
+    split: Split
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovery:
+    """What an adapter found.
+
+    Attributes:
+        cases: Sorted by id as people count (2 before 10).
+        patients_known: Whether `Case.group` is the patient.
+        files: Every file whose content matters, lists and tables included, sorted by key.
+        warnings: What the user should know about this data set.
+    """
+
+    cases: tuple[Case, ...]
+    patients_known: bool
+    files: tuple[Entry, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawCase:
+    """A case as read, before any resize.
+
+    Attributes:
+        image: (D, C, H, W) in source precision; D = 1 for a picture.
+        label: (D, H, W) uint8 class indices, background 0.
+        spacing: (3,) float64, mm along D, H, W; NaN where unknown.
+        affine: (4, 4) float64, voxel (x, y, z) to mm; NaN where unknown.
+    """
+
+    image: npt.NDArray[Any]
+    label: npt.NDArray[np.uint8]
+    spacing: npt.NDArray[np.float64] = field(default_factory=lambda: np.full(3, np.nan))
+    affine: npt.NDArray[np.float64] = field(default_factory=lambda: np.full((4, 4), np.nan))
+
+
+class Adapter(Protocol):
+    """One layout of files that data sets come in."""
+
+    @property
+    def name(self) -> str:
+        """As in `data.adapter`."""
+
+    def class_names(self, config: DataConfig) -> tuple[str, ...]:
+        """Names of all classes, the background first.
+
+        Raises:
+            DataError: `data.classes` does not fit this data set.
+        """
+
+    def discover(self, source: Location, config: DataConfig) -> Discovery:
+        """Find the cases by their names alone.
+
+        Raises:
+            DataError: ``problems`` lists all that is missing or has no partner.
+        """
+
+    def read(self, source: Location, case: Case, config: DataConfig) -> RawCase:
+        """Read one case.
+
+        Raises:
+            CaseError: unreadable files, masks that do not fit, unexpected label values, NaN.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseSummary:
+    """What the plan of a store must know of a prepared case; small."""
+
+    id: str
+    group: str
+    split: str
+    meta: Mapping[str, str]
+    num_samples: int
+    channels: int
+    dtype: str
+    native_shape: tuple[int, int, int]
+    spacing: tuple[float, ...]
+    affine: tuple[float, ...]
+
+    @property
+    def native_pixels(self) -> int:
+        """D * H * W of the label before any resize."""
+        return int(np.prod(self.native_shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CasePixels:
+    """The pixels of a prepared case; large, and wanted only where shards are written.
+
+    Attributes:
+        images: (n, C, h, w) in source precision.
+        labels: (n, h, w) uint8.
+        native_label: (D, H, W) uint8.
+    """
+
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.uint8]
+    native_label: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedCase:
+    """A case at the size of a training sample."""
+
+    summary: CaseSummary
+    statistics: Statistics
+    pixels: CasePixels
