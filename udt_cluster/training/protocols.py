@@ -1,0 +1,172 @@
+"""What the training loop asks of its collaborators, and nothing more of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from udt_cluster.training.state import TrainingState
+
+LossFunction = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""(logits, labels) -> ``{"loss": total, "loss_dice": part, ...}``, scalars."""
+
+
+class Batch(Protocol):
+    """Training samples on the device: images float32 (B,C,H,W), labels int64 (B,H,W), sample indices (B,)."""
+
+    @property
+    def images(self) -> Tensor: ...  # noqa: D102
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+    @property
+    def samples(self) -> Tensor | np.ndarray: ...  # noqa: D102
+
+
+class EvalBatch(Protocol):
+    """Validation samples: as :class:`Batch`, with the case index and the slice number of each, int arrays (B,)."""
+
+    @property
+    def images(self) -> Tensor: ...  # noqa: D102
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+    @property
+    def case(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def slice(self) -> np.ndarray: ...  # noqa: D102
+
+
+class TrainLoader(Protocol):
+    """This rank's share of each global batch."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the same number on every rank."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """Seconds that the consumer has waited for data since the epoch began."""
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Sequence[Batch]]:
+        """One sequence of micro-batches per optimizer step, from ``start_step`` on; epochs count from 0."""
+
+
+class EvalLoader(Protocol):
+    """This rank's validation cases, each whole."""
+
+    @property
+    def num_batches_max(self) -> int:
+        """Batches of the rank that has most."""
+
+    def __iter__(self) -> Iterator[EvalBatch]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """Losses of one optimizer step by name, each the mean over the micro-batches of all ranks."""
+
+    losses: dict[str, float]
+
+
+class Engine(Protocol):
+    """The network with its optimizer, spread over the ranks. Every method is called by all ranks together."""
+
+    @property
+    def module(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def rank(self) -> int: ...  # noqa: D102
+    @property
+    def world_size(self) -> int: ...  # noqa: D102
+    @property
+    def zero_stage(self) -> int: ...  # noqa: D102
+    @property
+    def lr(self) -> float: ...  # noqa: D102
+
+    def set_lr(self, lr: float) -> None:
+        """Learning rate of the steps to come."""
+
+    def step(self, micro_batches: Sequence[Batch], loss_function: LossFunction) -> StepResult:
+        """Forward and backward for each micro-batch, then one optimizer step.
+
+        Raises:
+            NonFiniteLossError: on every rank, before the optimizer step, when the loss of any rank is NaN or infinite.
+        """
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Float32 logits (B,K,H,W) in evaluation mode, without gradients."""
+
+    def pad_forwards(self, count: int) -> None:
+        """Take part in ``count`` forwards of other ranks without samples of one's own (ZeRO-3; else nothing)."""
+
+    def sync_buffers(self) -> None:
+        """Make batch normalisation's statistics equal on all ranks (their mean)."""
+
+    def memory_gb(self) -> float:
+        """Peak memory of this rank in 1e9 bytes: allocated on the GPU, resident on a CPU."""
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of everything that a resume needs; rank 0 always writes ``model.safetensors``."""
+
+    def load(self, folder: Path) -> None:
+        """Take up what :meth:`save` wrote."""
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """The picklable values of all ranks, by rank."""
+
+
+class Reporter(Protocol):
+    """Where metrics go. ``epoch`` is called on every rank with the same numbers; ``picture`` on rank 0 alone."""
+
+    def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a finished epoch (from 1).
+
+        After a resume the epochs of the checkpoint come again, first to last: drop those that have arrived already.
+        """
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """A PNG of validation predictions."""
+
+
+class SavedCheckpoint(Protocol):
+    """A checkpoint as the loop sees it: an address to give back. Picklable."""
+
+    @property
+    def step(self) -> int: ...  # noqa: D102
+
+
+C = TypeVar("C", bound=SavedCheckpoint)
+
+
+class CheckpointStore(Protocol[C]):
+    """Where checkpoints live."""
+
+    def save(self, engine: Engine, state: TrainingState, *, is_best: bool) -> None:
+        """Save; called by all ranks. A checkpoint exists wholly or not at all."""
+
+    def latest(self) -> C | None:
+        """The newest valid checkpoint; called by rank 0 alone."""
+
+    def restore(self, checkpoint: C, engine: Engine) -> TrainingState:
+        """Load into the engine; called by all ranks."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss of some rank is NaN or infinite.
+
+    Attributes:
+        losses: The finite and other losses by name, summed up over the ranks.
+        samples: Indices of the samples in the micro-batches that are not finite, over all ranks.
+    """
+
+    def __init__(self, losses: Mapping[str, float], samples: Sequence[int]) -> None:
+        super().__init__(f"loss {dict(losses)} for samples {list(samples)}")
+        self.losses = dict(losses)
+        self.samples = tuple(samples)
+
+    def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[dict[str, float], tuple[int, ...]]]:
+        return type(self), (self.losses, self.samples)
