@@ -1,0 +1,344 @@
+"""Experiments and runs: one parent run per submission, one child per fold and seed, each made once."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from udt_cluster.errors import TrackingUnreachableError, UsageError
+from udt_cluster.tracking.address import checked_uri, shown
+from udt_cluster.tracking.connection import ping, tracking_errors
+
+RUN_KEY = "udt.run"
+"""Tag with the key under which a run is looked up before it is made."""
+
+_PARENT = "mlflow.parentRunId"
+_NAME = "mlflow.runName"
+_BATCH = 100  # params or tags in one request
+_LONGEST_PARAM = 6000
+_LONGEST_TAG = 8000
+_LONGEST_DIGEST = 36
+_FRESH_SECONDS = 5.0  # an answer this recent makes another ping needless
+_PAUSE_SECONDS = 2.0
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What MLflow knows about a run. Times are milliseconds since 1970; `metrics` has the last value of each."""
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    parent_id: str | None
+    start_time: int
+    end_time: int | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Tracker:
+    """The runs of one MLflow server.
+
+    Args:
+        uri: URL of the server.
+        patience: Seconds for which a server that does not answer is asked again before an error is raised. A driver
+            that has hours of training behind it has patience; a command has none.
+
+    Every method raises TrackingUnreachableError, AuthError, RefusedError, or UsageError for what does not exist.
+    """
+
+    def __init__(self, uri: str, *, patience: float = 0.0) -> None:
+        self.uri = checked_uri(uri)
+        self.patience = patience
+        self._client: MlflowClient | None = None
+        self._answered = float("-inf")
+        self._experiment_names: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[Callable[[], "Tracker"], tuple[()]]:
+        return partial(Tracker, self.uri, patience=self.patience), ()
+
+    def ping(self) -> None:
+        """Return when the server answers; raise in less than 10 s (after `patience`) when it does not."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                ping(self.uri)
+            except TrackingUnreachableError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+            else:
+                self._answered = time.monotonic()
+                return
+
+    @contextmanager
+    def calls(self) -> Iterator[MlflowClient]:
+        """MLflow's client, for calls whose errors become ours; a server that is silent is found out first."""
+        if time.monotonic() - self._answered > _FRESH_SECONDS:
+            self.ping()
+        if self._client is None:
+            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        try:
+            with tracking_errors(self.uri):
+                yield self._client
+        except TrackingUnreachableError:
+            self._answered = float("-inf")
+            raise
+        self._answered = time.monotonic()
+
+    def start_parent(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        tags: Mapping[str, object] | None = None,
+        params: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Make the run of a submission.
+
+        Args:
+            experiment: The job's name; made when it is not there, restored when it was deleted.
+            name: Shown in MLflow; need not be unique.
+            tags: Job hash, data version, split hash, git sha, user, and what else is looked for later.
+            params: The resolved job; nested keys are joined with dots.
+            key: What identifies the submission (the job id). The same key returns the same run; without one every call
+                makes a new run.
+
+        Returns:
+            The run's id.
+        """
+        with self.calls() as client:
+            experiment_id = _experiment(client, experiment)
+            return _run_of(client, experiment_id, name, {RUN_KEY: key or uuid.uuid4().hex}, tags or {}, params or {})
+
+    def start_child(
+        self,
+        parent_id: str,
+        name: str,
+        *,
+        tags: Mapping[str, object] | None = None,
+        params: Mapping[str, object] | None = None,
+    ) -> str:
+        """Make, or find again, a run under a parent; `name` identifies it there (`<job id>-f0-s1`).
+
+        A run that is found is set to RUNNING again; params that it has are left as they are.
+        """
+        with self.calls() as client:
+            experiment_id = client.get_run(parent_id).info.experiment_id
+            return _run_of(client, experiment_id, name, {RUN_KEY: name, _PARENT: parent_id}, tags or {}, params or {})
+
+    def finish(self, run_id: str, status: Status = "FINISHED") -> None:
+        """Set the run's status, with the time of now as its end."""
+        with self.calls() as client:
+            if status == "RUNNING":
+                client.update_run(run_id, status)
+            else:
+                client.set_terminated(run_id, status)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags; None is left out, and what is longer than MLflow allows is cut."""
+        with self.calls() as client:
+            _log_in_batches(client, run_id, tags=_tags(tags))
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Set params that the run has not got yet; MLflow does not let one change."""
+        with self.calls() as client:
+            _log_missing_params(client, client.get_run(run_id), params)
+
+    def log_file(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
+        """Upload one file into the folder `artifact_path` of the run."""
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        with self.calls() as client:
+            client.log_artifact(run_id, str(path), artifact_path)
+
+    def log_folder(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
+        """Upload what is in a folder."""
+        if not path.is_dir():
+            raise NotADirectoryError(path)
+        with self.calls() as client:
+            client.log_artifacts(run_id, str(path), artifact_path)
+
+    def log_text(self, run_id: str, text: str, file: str) -> None:
+        """Upload a text as `file` (`job.yaml`)."""
+        with self.calls() as client:
+            client.log_text(run_id, text, file)
+
+    def log_dataset(
+        self, run_id: str, *, name: str, version: str, uri: str, digest: str, context: str = "training"
+    ) -> None:
+        """Say which data the run used (MLflow's `log_input`).
+
+        The digest that MLflow shows is the data version; the source has the URI and the digest of what was committed.
+        """
+        source_type = "s3" if uri.startswith("s3://") else "local"
+        source = json.dumps({"uri": uri, "version": version, "digest": digest}, sort_keys=True)
+        dataset = Dataset(name=name, digest=version[:_LONGEST_DIGEST], source_type=source_type, source=source)
+        marks = {"mlflow.data.context": context, "data_version": version}
+        with self.calls() as client:
+            client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(key, value) for key, value in marks.items()])])
+
+    def run(self, run_id: str) -> Run:
+        """Everything about one run."""
+        with self.calls() as client:
+            return self._as_run(client, client.get_run(run_id))
+
+    def list_runs(
+        self, experiment: str | None = None, *, parent_id: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> list[Run]:
+        """The runs of one experiment or of all, newest first, with these tags."""
+        wanted = dict(tags or {}) | ({_PARENT: parent_id} if parent_id else {})
+        with self.calls() as client:
+            if experiment is None:
+                experiment_ids = [found.experiment_id for found in client.search_experiments()]
+            else:
+                known = client.get_experiment_by_name(experiment)
+                experiment_ids = [known.experiment_id] if known else []
+            return [self._as_run(client, run) for run in _search(client, experiment_ids, wanted)]
+
+    def delete(self, run_id: str) -> None:
+        """Move a run and its children to MLflow's trash (`mlflow gc` empties it)."""
+        with self.calls() as client:
+            experiment_id = client.get_run(run_id).info.experiment_id
+            for child in _search(client, [experiment_id], {_PARENT: run_id}):
+                client.delete_run(child.info.run_id)
+            client.delete_run(run_id)
+
+    def run_url(self, run_id: str) -> str:
+        """The run's page, for a browser; user and password are left out."""
+        with self.calls() as client:
+            experiment_id = client.get_run(run_id).info.experiment_id
+        return f"{shown(self.uri)}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def _as_run(self, client: MlflowClient, run: MlflowRun) -> Run:
+        names, experiment_id = self._experiment_names, run.info.experiment_id
+        if experiment_id not in names:
+            names[experiment_id] = client.get_experiment(experiment_id).name
+        return Run(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            experiment=names[experiment_id],
+            status=run.info.status,
+            parent_id=run.data.tags.get(_PARENT),
+            start_time=run.info.start_time,
+            end_time=run.info.end_time,
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+        )
+
+
+def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """A nested mapping as MLflow's params: keys joined with dots, lists as JSON, everything else as text."""
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[f"{prefix}{key}"] = _cut(text, _LONGEST_PARAM)
+    return flat
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Id of the experiment, made or restored when needed."""
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            known = client.get_experiment_by_name(name)  # another submission was faster
+    if known.lifecycle_stage == "deleted":
+        client.restore_experiment(known.experiment_id)
+    return str(known.experiment_id)
+
+
+def _run_of(
+    client: MlflowClient,
+    experiment_id: str,
+    name: str,
+    identity: Mapping[str, str],
+    tags: Mapping[str, object],
+    params: Mapping[str, object],
+) -> str:
+    """The one run with these tags: found, or made. When two were made (an answer was lost), the younger ones go."""
+    found = _search(client, [experiment_id], identity)
+    if not found:
+        client.create_run(experiment_id, run_name=name, tags={**_tags(tags), **identity})
+        found = _search(client, [experiment_id], identity)
+    first, *others = sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+    for run in others:
+        client.delete_run(run.info.run_id)
+    if first.info.status != "RUNNING":
+        client.update_run(first.info.run_id, "RUNNING")
+    changed = {key: value for key, value in _tags(tags).items() if first.data.tags.get(key) != value}
+    _log_in_batches(client, first.info.run_id, tags=changed)
+    _log_missing_params(client, first, params)
+    return str(first.info.run_id)
+
+
+def _search(client: MlflowClient, experiment_ids: list[str], tags: Mapping[str, str]) -> list[MlflowRun]:
+    """All live runs with these tags, newest first."""
+    runs: list[MlflowRun] = []
+    token: str | None = None
+    condition = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
+    while experiment_ids:
+        page = client.search_runs(
+            experiment_ids, condition, order_by=["attributes.start_time DESC"], max_results=1000, page_token=token
+        )
+        runs.extend(page)
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def _quoted(value: str) -> str:
+    if "'" in value and '"' in value:
+        raise UsageError(f"{value!r} cannot be looked up in MLflow: it has both kinds of quotes")
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def _log_missing_params(client: MlflowClient, run: MlflowRun, params: Mapping[str, object]) -> None:
+    missing = {key: value for key, value in flatten(params).items() if key not in run.data.params}
+    _log_in_batches(client, run.info.run_id, params=missing)
+
+
+def _log_in_batches(
+    client: MlflowClient, run_id: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None
+) -> None:
+    for chunk in _chunks(list((tags or {}).items())):
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk], synchronous=True)
+    for chunk in _chunks(list((params or {}).items())):
+        client.log_batch(run_id, params=[Param(key, value) for key, value in chunk], synchronous=True)
+
+
+def _chunks(items: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+def _tags(tags: Mapping[str, object]) -> dict[str, str]:
+    """Tags as text: None is left out."""
+    return {key: _cut(str(value), _LONGEST_TAG) for key, value in tags.items() if value is not None}
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
