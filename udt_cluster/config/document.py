@@ -89,6 +89,7 @@ def parse_document(text: str, name: str) -> Document:
     if not isinstance(node, MappingNode):
         raise _finding(name, f"a job file is made of `key: value` lines; this is {_kind(node)}", line=_line(node))
     builder = _Builder(name)
+    builder.places[()] = _place(name, _line(node))
     values = builder.mapping(node, ())
     return Document(values=values, places=builder.places, problems=tuple(builder.problems))
 

@@ -32,7 +32,7 @@ def named_fields(message: str, section: str) -> list[str]:
     known = all_fields()
     words = [match[0] for match in _WORD.finditer(message)]
     paths = [path for word in words for path in (f"{section}.{word}".removeprefix("."), word) if path in known]
-    return [path for path in dict.fromkeys(paths) if known[path].section is None]
+    return [path for path in dict.fromkeys(paths) if known[path].section is None or "." in path]
 
 
 def without_name(message: str, field: str) -> str:

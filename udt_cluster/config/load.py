@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from udt_cluster.config.fields import all_fields
 from udt_cluster.config.job import Job
 from udt_cluster.config.overrides import overridden
 from udt_cluster.config.problems import FieldPath, FindingsError, Problem, dotted
-from udt_cluster.config.suggest import suggestions, unknown_key
+from udt_cluster.config.suggest import allowed_keys, suggestions, unknown_key
 from udt_cluster.errors import JobFileError
 
 # What stands in for a required field that is wrong, so that the checks between fields can still be made.
@@ -69,6 +69,7 @@ class _Finding:
     message: str
     suggested: tuple[str, ...] = ()
     is_missing: bool = False
+    is_unknown: bool = False
 
 
 def _validated(values: dict[str, JSON], places: Mapping[FieldPath, Place]) -> tuple[Job | None, list[_Finding]]:
@@ -79,18 +80,19 @@ def _validated(values: dict[str, JSON], places: Mapping[FieldPath, Place]) -> tu
         try:
             job = Job.model_validate_json(to_json(values, inf_nan_mode="constants"), strict=True)
         except ValidationError as error:
-            new = [f for f in _findings(error.errors(include_url=False), places) if not _concerns(f, aside)]
+            found = _findings(error.errors(include_url=False), places)
         else:
             return (None if findings else job), findings
-        if not new:
+        findings += [finding for finding in found if not _concerned(finding, aside)]
+        wrong = {_top(finding.path) for finding in found}
+        if wrong <= aside:
             return None, findings
-        findings += new
-        aside |= {_top(finding.path) for finding in new}
+        aside |= wrong
         values = _without(values, aside)
 
 
 def _findings(errors: Iterable[ErrorDetails], places: Mapping[FieldPath, Place]) -> list[_Finding]:
-    found = [_finding(error, places) for error in errors]
+    found = list(_with_allowed_keys(_finding(error, places) for error in errors if not _is_echo(error)))
     meant = {path for finding in found for path in finding.suggested}
     merged: dict[FieldPath, _Finding] = {}
     for finding in found:
@@ -102,12 +104,29 @@ def _findings(errors: Iterable[ErrorDetails], places: Mapping[FieldPath, Place])
     return list(merged.values())
 
 
+def _is_echo(error: ErrorDetails) -> bool:
+    """Whether a list is called too short only because its wrong entries were not counted."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+
+
+def _with_allowed_keys(findings: Iterable[_Finding]) -> Iterator[_Finding]:
+    """The first unknown key of a section is told which keys there are; the next ones need no second list."""
+    told: set[str] = set()
+    for finding in findings:
+        section = dotted(finding.path[:-1])
+        if finding.is_unknown and section not in told:
+            told.add(section)
+            yield replace(finding, message=f"{finding.message} {allowed_keys(section)}")
+        else:
+            yield finding
+
+
 def _finding(error: ErrorDetails, places: Mapping[FieldPath, Place]) -> _Finding:
     path, kind = _known(error["loc"]), error["type"]
     field = all_fields().get(dotted(path))
     if kind == "extra_forbidden":
         section, key = dotted(error["loc"][:-1]), str(error["loc"][-1])
-        return _Finding(error["loc"], unknown_key(section, key), suggestions(section, key))
+        return _Finding(error["loc"], unknown_key(section, key), suggestions(section, key), is_unknown=True)
     if kind == "missing" and isinstance(path[-1], int):
         return _Finding(path[:-1], f"must have {path[-1] + 1} entries, got {len(error['input'])}")
     if kind == "missing" and field is not None:
@@ -146,10 +165,7 @@ def _known(location: tuple[str | int, ...]) -> FieldPath:
 
 
 def _located(finding: _Finding, places: Mapping[FieldPath, Place]) -> Problem:
-    path = finding.path
-    while path and path not in places:
-        path = path[:-1]
-    place = places[path]
+    place = _place_of(finding.path, places)
     return Problem(
         place=place.text,
         line=place.line,
@@ -159,12 +175,18 @@ def _located(finding: _Finding, places: Mapping[FieldPath, Place]) -> Problem:
     )
 
 
+def _place_of(path: FieldPath, places: Mapping[FieldPath, Place]) -> Place:
+    """Where the field was written, or else the section that it is missing from."""
+    return next(places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in places)
+
+
 def _top(path: FieldPath) -> FieldPath:
     """The field itself, for the entry of a list."""
     return tuple(part for part in path if isinstance(part, str))
 
 
-def _concerns(finding: _Finding, aside: set[FieldPath]) -> bool:
+def _concerned(finding: _Finding, aside: set[FieldPath]) -> bool:
+    """Whether a finding is about a field that was set aside, and so about a stand-in and not about the file."""
     section = dotted(_top(finding.path)[:-1])
     paths = {tuple(name.split(".")) for name in named_fields(finding.message, section)} | {_top(finding.path)}
     return any(path[: len(gone)] == gone for path in paths for gone in aside)
@@ -192,7 +214,7 @@ def _with_absolute_paths(document: Document, folder: Path) -> dict[str, JSON]:
         part = values.get(section)
         text = part.get(key) if isinstance(part, dict) else None
         if isinstance(part, dict) and isinstance(text, str) and is_path(text):
-            in_file = document.places[section, key].line is not None
+            in_file = _place_of((section, key), document.places).line is not None
             values[section] = {**part, key: _absolute(text, folder if in_file else Path())}
     return values
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from udt_cluster.config.document import JSON, Document, Place, parse_value
 from udt_cluster.config.fields import Field, all_fields
 from udt_cluster.config.problems import FieldPath, FindingsError, Problem
-from udt_cluster.config.suggest import suggestions, unknown_key
+from udt_cluster.config.suggest import allowed_keys, suggestions, unknown_key
+
+_NULLS = {"", "~", "null"}
 
 
 def overridden(document: Document, overrides: Sequence[str]) -> Document:
@@ -24,6 +26,8 @@ def overridden(document: Document, overrides: Sequence[str]) -> Document:
         if _put(values, path, value):
             places = {known: where for known, where in places.items() if known[: len(path)] != path}
             places[path] = place
+            for end in range(1, len(path)):
+                places.setdefault(path[:end], place)
     return Document(values=values, places=places, problems=tuple(problems))
 
 
@@ -40,16 +44,16 @@ def _read(text: str, place: str) -> tuple[Field, JSON]:
 
 
 def _value(raw: str, field: Field, place: str) -> JSON:
-    """The value as YAML; for a field that takes any text, the text as it stands."""
+    """The value as YAML; of a field that takes any text, the text as it stands, unless it is quoted or null."""
+    if field.is_text and raw not in _NULLS and raw[:1] not in {"'", '"'}:
+        return raw
     try:
-        value = parse_value(raw, place)
+        return parse_value(raw, place)
     except FindingsError as error:
         if field.is_text:
             return raw
-        raise FindingsError(
-            Problem(place=place, field=field.path, message=found.message) for found in error.problems
-        ) from error
-    return raw if field.is_text and value is not None and not isinstance(value, str) else value
+        found = [Problem(place=place, field=field.path, message=problem.message) for problem in error.problems]
+        raise FindingsError(found) from error
 
 
 def _unknown(name: str, place: str) -> Problem:
@@ -60,7 +64,8 @@ def _unknown(name: str, place: str) -> Problem:
         message = f"{section} is a value and has no keys; write --set {section}=..."
         return Problem(place=place, field=name, message=message)
     key = parts[-1]
-    return Problem(place=place, field=name, message=unknown_key(section, key), suggested=suggestions(section, key))
+    message = f"{unknown_key(section, key)} {allowed_keys(section)}"
+    return Problem(place=place, field=name, message=message, suggested=suggestions(section, key))
 
 
 def _put(values: dict[str, JSON], path: FieldPath, value: JSON) -> bool:

@@ -127,6 +127,8 @@ def suggestions(section: str, key: str) -> tuple[str, ...]:
     here = {field.leaf: field.path for field in children(section)}
     if word in here:
         return (here[word],)
+    if word in all_fields() and all_fields()[word].section is not None:
+        return (word,)
     foreign = SYNONYMS.get(word, ())
     if inside := tuple(path for path in foreign if path.rpartition(".")[0] == section):
         return inside
@@ -147,12 +149,17 @@ def _named(leaf: str) -> tuple[str, ...]:
 
 def unknown_key(section: str, key: str) -> str:
     """The message for a key that `section` does not have."""
-    remark = _REMARKS.get(_normalised(key))
     meant = suggestions(section, key)
-    hint = remark or (f"did you mean {' or '.join(meant)}?" if meant else "")
-    allowed = ", ".join(field.leaf for field in children(section))
-    place = f"in {section}" if section else "at the top"
-    return f"unknown key; {hint + ' ' if hint else ''}{'A' if hint else 'a'}llowed {place}: {allowed}"
+    hint = f"did you mean {' or '.join(meant)}?" if meant else ""
+    if section and meant == (key,):
+        hint = f"`{key}` stands at the top, without indentation"
+    remark = _REMARKS.get(_normalised(key)) or hint
+    return f"unknown key; {remark}" if remark else "unknown key."
+
+
+def allowed_keys(section: str) -> str:
+    """A sentence with the keys that `section` has."""
+    return f"Allowed {f'in {section}' if section else 'at the top'}: {', '.join(f.leaf for f in children(section))}"
 
 
 def nearest(word: str, allowed: list[str]) -> str | None:
