@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict, dataclass, fields, replace
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from udt_cluster.config.home import read_state, write_state
@@ -44,7 +45,10 @@ class Target:
     def is_loopback(self) -> bool:
         """Whether the Jobs API cannot be reached from another machine."""
         host = urlsplit(self.jobs_api or "").hostname or ""
-        return host in {"localhost", "::1"} or host.startswith("127.")
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
     def environment(self) -> dict[str, str]:
         """What a process on the cluster must know to reach storage and tracking; no secret is in it."""

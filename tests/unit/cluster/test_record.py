@@ -1,0 +1,90 @@
+"""The record of a job, and how its state is judged from it and from what the cluster says."""
+
+from pathlib import Path
+
+import pytest
+
+from udt_cluster.cluster.jobs import find_job, judge, remove
+from udt_cluster.cluster.record import FAILED, LOST, PENDING, RUNNING, STOPPED, SUCCEEDED, JobRecord, Record, State, list_records
+from udt_cluster.cluster.targets import Target
+from udt_cluster.config.job import Job
+from udt_cluster.errors import RefusedError, UsageError
+from udt_cluster.storage import Location
+
+JOB = Job.model_validate({"name": "acdc", "data": {"source": "/nfs/a", "adapter": "acdc"}})
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
+    monkeypatch.setenv("UDT_HOME", str(tmp_path / "home"))
+    return Location.parse(str(tmp_path / "store"))
+
+
+def add(storage: Location, job_id: str, at: str) -> JobRecord:
+    record = JobRecord(storage, job_id)
+    facts = Record(
+        id=job_id, name="acdc", job_hash=JOB.hash, submitted_at=at, user="u", target="local", run_id="r", versions={}
+    )
+    record.create(facts, JOB, "name: acdc\n")
+    return record
+
+
+def test_a_record_comes_back_as_it_was(storage: Location) -> None:
+    record = add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    again = JobRecord(storage, "acdc-00000001")
+    assert again.job() == JOB
+    assert again.record().run_id == "r"
+    assert again.state() == State()
+    assert again.progress() == {}
+    record.write_state(State(state=RUNNING, stage="train"))
+    assert again.state().stage == "train"
+    assert [found.id for found in list_records(storage)] == ["acdc-00000001"]
+
+
+def test_fault_J1_two_jobs_of_one_name_are_two_jobs(storage: Location) -> None:
+    add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    add(storage, "acdc-0000000f", "2026-01-02T00:00:00+00:00")
+    target = Target("local", storage=storage.uri)
+    assert find_job(target, "last").id == "acdc-0000000f"
+    assert find_job(target, "acdc-00000001").id == "acdc-00000001"
+    assert find_job(target, "0000000f").id == "acdc-0000000f"
+    with pytest.raises(UsageError, match="could be any of acdc-00000001, acdc-0000000f"):
+        find_job(target, "acdc")
+    with pytest.raises(UsageError, match="no job 'glas'"):
+        find_job(target, "glas")
+    runs = {JobRecord(storage, name).runs.uri for name in ("acdc-00000001", "acdc-0000000f")}
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "alive", "expected"),
+    [
+        (PENDING, "PENDING", PENDING),
+        (RUNNING, "RUNNING", RUNNING),
+        (RUNNING, None, LOST),
+        (PENDING, None, LOST),
+        (SUCCEEDED, None, SUCCEEDED),
+        (STOPPED, "STOPPED", STOPPED),
+        (RUNNING, "STOPPED", STOPPED),
+        (RUNNING, "FAILED", FAILED),
+        (RUNNING, "SUCCEEDED", FAILED),
+        (FAILED, "RUNNING", FAILED),
+    ],
+)
+def test_the_drivers_last_word_counts(written: str, alive: str | None, expected: str) -> None:
+    assert judge(State(state=written), alive) == expected
+
+
+def test_a_lost_job_can_be_removed_whole(storage: Location) -> None:
+    record = add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    (record.runs / "r" / "checkpoints" / "x").write_bytes(b"1")
+    target = Target("local", storage=storage.uri)
+    remove(target, "last")
+    assert storage.entries() == []
+
+
+def test_a_running_job_is_not_removed(storage: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr("udt_cluster.cluster.jobs._ray_states", lambda target: {"acdc-00000001": "RUNNING"})
+    with pytest.raises(RefusedError, match="stop it first"):
+        remove(Target("local", storage=storage.uri), "last")
