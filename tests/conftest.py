@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.mlflow import mlflow_server as mlflow_server
 from tests.servers.swift import S3Server, SwiftServers, swift_folder
 
 pytest.register_assert_rewrite("tests.contracts")

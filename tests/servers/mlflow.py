@@ -1,15 +1,12 @@
 """A real `mlflow server` on a free loopback port, and a proxy that misbehaves in front of it.
 
-A pytest plugin of its own: `pytest_plugins = ["tests.servers.mlflow"]` in the top conftest brings `mlflow_server`.
+The top conftest imports the fixture `mlflow_server`; tests that stop a server start one of their own.
 """
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,53 +17,46 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.process import ServerProcess, free_port
+
 START_SECONDS = 120
 _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 
 @dataclass
 class MlflowServer:
-    """One server; `start` after `stop` brings the same data back on the same port."""
+    """One server; `start` after `stop` brings the same data back on the same port.
+
+    Attributes:
+        folder: Database, artifacts and log.
+        command: What to run instead of `mlflow server`.
+        environment: Added to this process's own.
+    """
 
     folder: Path
-    port: int = 0
+    port: int = field(default_factory=free_port)
     command: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: ServerProcess | None = None
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> "MlflowServer":
-        self.port = self.port or free_port()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command or self._mlflow_server(),
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._wait()
+        self.process = ServerProcess(
+            self.command or self._mlflow_server(),
+            log=self.folder / "server.log",
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self.environment},
+        )
+        self.process.wait_until(self._is_healthy, seconds=START_SECONDS)
         return self
 
     def stop(self) -> None:
-        """End the server and its children: they form a process group."""
-        if self.process is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self.process.pid, number)
-                self.process.wait(timeout=10)
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self.process.wait()
-        self.process = None
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
 
     def _mlflow_server(self) -> list[str]:
         return [
@@ -75,28 +65,12 @@ class MlflowServer:
             *("--artifacts-destination", str(self.folder / "artifacts")),
         ]
 
-    def _wait(self) -> None:
-        assert self.process is not None
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        self.stop()
-        raise RuntimeError(f"no MLflow server came up:\n{(self.folder / 'server.log').read_text()[-3000:]}")
-
-
-def free_port() -> int:
-    """A port that nothing listens on, outside the range that Ray gives its workers."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if not 10002 <= port <= 19999:
-            return port
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
 
 
 class LossyProxy:
@@ -175,6 +149,8 @@ class SilentServer:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """One server for the whole session; experiments of each test have names of their own."""
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow")).start()
-    yield server
-    server.stop()
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    try:
+        yield server.start()
+    finally:
+        server.stop()

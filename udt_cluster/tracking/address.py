@@ -18,8 +18,8 @@ def default_uri() -> str:
     if uri := read_state("local.json").get("tracking"):
         return str(uri)
     raise TrackingUnreachableError(
-        "no MLflow server is known: MLFLOW_TRACKING_URI is not set, and no local target is running; set it to the URL of "
-        "a server (export MLFLOW_TRACKING_URI=http://HOST:5000), or start the local target with `udt-cluster submit`"
+        "no MLflow server is known: MLFLOW_TRACKING_URI is not set, and no local target is running; set it to a "
+        "server's URL (export MLFLOW_TRACKING_URI=http://HOST:5000), or start the local one with `udt-cluster submit`"
     )
 
 
