@@ -1,0 +1,377 @@
+"""Checkpoints on a disk: what is committed, what is resumed, what is deleted. The same code runs on S3."""
+
+import math
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests.unit.training.fakes import TorchEngine, blobs, tiny_net
+from udt_cluster.config.job import TrainConfig
+from udt_cluster.errors import AuthError, CorruptError, RefusedError, StorageUnreachableError, VersionError
+from udt_cluster.storage import Commit, Location
+from udt_cluster.training.checkpoint import Checkpoint, CheckpointInfo, StorageCheckpoints, retained, together
+from udt_cluster.training.losses import dice_bce
+from udt_cluster.training.state import TrainingState
+
+
+def _engine(seed: int = 0) -> TorchEngine:
+    engine = TorchEngine(tiny_net(seed=seed), TrainConfig(lr=0.01))
+    data = blobs(4, seed=seed)
+    engine.step([data], dice_bce)
+    return engine
+
+
+def _state(*scores: float) -> TrainingState:
+    state = TrainingState()
+    for epoch, score in enumerate(scores, start=1):
+        state = state.after_epoch(step=10 * epoch, metrics={"val_dice": score})
+    return state
+
+
+class Store:
+    """A checkpoint store below a folder, with its warnings."""
+
+    def __init__(self, root: Path, *, attempt: int = 0, keep: int = 9, run_id: str = "job-f0-s1") -> None:
+        self.root, self.warnings = root, list[str]()
+        self.store = StorageCheckpoints(
+            Location.parse(root),
+            run_id=run_id,
+            attempt=attempt,
+            rank=0,
+            world_size=1,
+            keep=keep,
+            warn=self.warnings.append,
+        )
+
+    def save(self, *scores: float, engine: TorchEngine | None = None) -> None:
+        state = _state(*scores)
+        self.store.save(engine or _engine(), state, is_best=state.is_best)
+
+    @property
+    def folders(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())
+
+    def latest_step(self) -> int | None:
+        checkpoint = self.store.latest()
+        return None if checkpoint is None else checkpoint.step
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    engine = _engine(seed=3)
+    store = Store(tmp_path)
+    store.save(0.5, 0.6, engine=engine)
+    assert store.folders == ["step-00000020-a0"]
+    checkpoint = store.store.latest()
+    assert checkpoint is not None
+    checkpoint = pickle.loads(pickle.dumps(checkpoint))
+    other = _engine(seed=4)
+    state = store.store.restore(checkpoint, other)
+    assert state == _state(0.5, 0.6) == checkpoint.state()
+    ours, theirs = other.module.state_dict(), engine.module.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (checkpoint.info.epoch, checkpoint.info.val_dice, checkpoint.info.is_best) == (2, 0.6, True)
+
+
+def test_weights_can_be_read_without_an_engine(tmp_path: Path) -> None:
+    store, engine = Store(tmp_path), _engine()
+    store.save(0.5, engine=engine)
+    weights = safetensors.torch.load(store.store.best().weights())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in engine.module.state_dict().items())
+
+
+def test_an_empty_root(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.latest_step() is None
+    store.store.check_resumable(zero_stage=2)
+    with pytest.raises(CorruptError, match="no valid checkpoint of run job-f0-s1"):
+        store.store.best()
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("harm", [_truncate, _flip, Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("key", ["model.safetensors", "optimizer.safetensors", "state.json", "COMMIT"])
+def test_fault_c2_a_corrupt_newest_checkpoint_is_reported_and_passed_over(
+    tmp_path: Path, key: str, harm: Callable[[Path], None]
+) -> None:
+    store = Store(tmp_path)
+    store.save(0.5)
+    store.save(0.5, 0.6)
+    harm(tmp_path / "step-00000020-a0" / key)
+    again = Store(tmp_path, attempt=1)
+    assert again.latest_step() == 10
+    assert again.store.best().step == 10
+    if (key, harm) != ("COMMIT", Path.unlink):  # without its COMMIT it has never been one
+        assert len(again.warnings) == 1
+        assert "step-00000020-a0" in again.warnings[0]
+    else:
+        assert again.warnings == []
+
+
+def test_fault_c2_a_flip_after_the_choice_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(0.5)
+    checkpoint = store.store.latest()
+    assert checkpoint is not None
+    _flip(tmp_path / "step-00000010-a0" / "model.safetensors")
+    other = _engine(seed=8)
+    before = [tensor.clone() for tensor in other.module.state_dict().values()]
+    with pytest.raises(CorruptError, match=r"model\.safetensors"):
+        store.store.restore(checkpoint, other)
+    with pytest.raises(CorruptError, match=r"model\.safetensors"):
+        checkpoint.weights()
+    assert all(torch.equal(a, b) for a, b in zip(before, other.module.state_dict().values(), strict=True))
+
+
+def test_fault_c1_an_upload_that_broke_off_is_ignored_and_then_collected(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(0.5)
+    broken_off = tmp_path / "step-00000020-a0"
+    broken_off.mkdir()
+    (broken_off / "model.safetensors").write_bytes(b"half")
+    again = Store(tmp_path, attempt=StorageCheckpoints.next_attempt(Location.parse(tmp_path)))
+    assert again.latest_step() == 10
+    assert again.warnings == []
+    again.save(0.5, 0.6)
+    assert again.folders == ["step-00000010-a0", "step-00000020-a1"]
+
+
+def test_the_upload_of_a_later_attempt_is_not_touched(tmp_path: Path) -> None:
+    later = tmp_path / "step-00000030-a5"
+    later.mkdir()
+    (later / "model.safetensors").write_bytes(b"half")
+    store = Store(tmp_path, attempt=1, keep=0)
+    store.save(0.5)
+    assert later.name in store.folders
+
+
+def test_next_attempt_counts_what_was_left_behind(tmp_path: Path) -> None:
+    root = Location.parse(tmp_path)
+    assert StorageCheckpoints.next_attempt(root) == 0
+    (tmp_path / "step-00000030-a2").mkdir()
+    (tmp_path / "step-00000030-a2" / "x").write_bytes(b"1")
+    assert StorageCheckpoints.next_attempt(root) == 3
+
+
+def test_fault_c4_a_deleted_old_checkpoint_does_not_matter(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for epochs in (1, 2, 3):
+        store.save(*[0.1 * epoch for epoch in range(1, epochs + 1)])
+    for path in (tmp_path / "step-00000010-a0").iterdir():
+        path.unlink()
+    assert store.latest_step() == 30
+
+
+def test_fault_g1_last_best_and_keep_more_are_retained(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep=1)
+    scores = [0.2, 0.9, 0.3, 0.4, 0.5]
+    for count in range(1, 6):
+        store.save(*scores[:count])
+    assert store.folders == ["step-00000020-a0", "step-00000040-a0", "step-00000050-a0"]
+    assert store.store.best().step == 20
+    assert store.latest_step() == 50
+
+
+def test_fault_g1_a_deletion_that_broke_off_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, keep=0)
+    store.save(0.5)
+
+    def broken_off(location: Location) -> None:
+        raise StorageUnreachableError("gone")
+
+    monkeypatch.setattr(Location, "delete_tree", broken_off)
+    store.save(0.5, 0.6)
+    assert store.warnings == ["old checkpoints were not deleted: gone"]
+    monkeypatch.undo()
+    assert "COMMIT" not in {path.name for path in (tmp_path / "step-00000010-a0").iterdir()}
+    assert [store.latest_step(), store.store.best().step] == [20, 20]
+    store.save(0.5, 0.6, 0.7)
+    assert store.folders == ["step-00000030-a0"]
+
+
+def test_a_storage_that_forbids_deleting_costs_space_and_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, keep=0)
+
+    def forbidden(location: Location) -> None:
+        raise AuthError("not allowed to delete")
+
+    monkeypatch.setattr(Location, "delete", forbidden)
+    store.save(0.5)
+    store.save(0.5, 0.6)
+    assert store.latest_step() == 20
+    assert len(store.folders) == 2
+    assert "not allowed to delete" in store.warnings[0]
+
+
+def test_a_corrupt_checkpoint_is_not_what_is_kept_as_the_best(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(0.5)
+    store.save(0.5, 0.9)
+    _flip(tmp_path / "step-00000020-a0" / "model.safetensors")
+    again = Store(tmp_path, attempt=1, keep=0)
+    assert again.latest_step() == 10
+    again.save(0.5, 0.4)
+    assert again.folders == ["step-00000010-a0", "step-00000020-a1"]
+
+
+def test_fault_j1_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path).save(0.5)
+    with pytest.raises(RefusedError, match="a checkpoint of run job-f0-s1, this is run other-f0-s1"):
+        Store(tmp_path, run_id="other-f0-s1").store.latest()
+
+
+def test_fault_w1_another_world_size_is_refused_by_one_look(tmp_path: Path) -> None:
+    class Sharded(TorchEngine):
+        zero_stage = 2
+
+    Store(tmp_path).store.save(Sharded(tiny_net(), TrainConfig()), _state(0.5), is_best=True)
+    asked = StorageCheckpoints(Location.parse(tmp_path), run_id="job-f0-s1", attempt=1, rank=0, world_size=3, keep=0)
+    with pytest.raises(VersionError, match=r"written by 1 workers .* this run has 3; set resources\.workers: 1"):
+        asked.check_resumable(zero_stage=2)
+    checkpoint = asked.latest()
+    assert checkpoint is not None
+    with pytest.raises(VersionError, match="zero_stage: 2, this run has 0"):
+        asked.restore(checkpoint, _engine())
+
+
+def test_what_is_not_a_checkpoint_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "step-12").mkdir()
+    (tmp_path / "step-12" / "x").write_text("mine")
+    store = Store(tmp_path, keep=0)
+    store.save(0.5)
+    store.save(0.5, 0.6)
+    assert store.folders == ["notes.txt", "step-00000020-a0", "step-12"]
+
+
+def _checkpoint(step: int, val_dice: float, attempt: int = 0) -> Checkpoint:
+    info = CheckpointInfo(
+        run_id="r",
+        attempt=attempt,
+        step=step,
+        epoch=step,
+        val_dice=val_dice,
+        is_best=False,
+        world_size=1,
+        zero_stage=0,
+    )
+    name = Location.parse("/c") / f"step-{step:08d}-a{attempt}"
+    return Checkpoint(name, Commit(objects=(), info=info.to_json()), info)
+
+
+@pytest.mark.parametrize(
+    ("scores", "keep", "expected"),
+    [
+        ([], 2, set()),
+        ([0.5], 0, {1}),
+        ([0.5, 0.4, 0.3], 0, {1, 3}),
+        ([0.5, 0.4, 0.3], 1, {1, 2, 3}),
+        ([0.1, 0.2, 0.3, 0.4], 0, {4}),
+        ([0.1, 0.2, 0.3, 0.4], 2, {2, 3, 4}),
+        ([0.3, 0.3, 0.1], 0, {1, 3}),
+        ([math.nan, 0.0, math.nan], 0, {2, 3}),
+        ([math.nan, math.nan], 0, {1, 2}),
+    ],
+)
+def test_retention(scores: list[float], keep: int, expected: set[int]) -> None:
+    checkpoints = [_checkpoint(step, score) for step, score in enumerate(scores, start=1)]
+    assert retained(checkpoints, keep) == {f"step-{step:08d}-a0" for step in expected}
+
+
+def test_info_round_trips_with_an_undefined_dice() -> None:
+    info = _checkpoint(3, math.nan).info
+    back = CheckpointInfo.from_commit(Commit(objects=(), info=info.to_json()))
+    assert math.isnan(back.val_dice)
+    assert back.to_json() == info.to_json()
+    with pytest.raises(CorruptError, match="not a checkpoint's"):
+        CheckpointInfo.from_commit(Commit(objects=(), info={"kind": "model"}))
+
+
+class ThreadRank(TorchEngine):
+    """One of several ranks that are threads of this process."""
+
+    def __init__(self, rank: int, meeting: "Meeting") -> None:
+        super().__init__(tiny_net(), TrainConfig())
+        self.rank, self._meeting = rank, meeting
+
+    def save(self, folder: Path) -> None:
+        if self.rank == 0:
+            super().save(folder)
+        (folder / f"part-{self.rank}").write_text(f"of rank {self.rank}")
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        return self._meeting.exchange(self.rank, value)
+
+
+class Meeting:
+    """Where the threads of a fake process group exchange values."""
+
+    def __init__(self, size: int) -> None:
+        self._barrier, self._values = threading.Barrier(size, timeout=20), [b""] * size
+
+    def exchange(self, rank: int, value: Any) -> list[Any]:
+        self._values[rank] = pickle.dumps(value)
+        self._barrier.wait()
+        values = [pickle.loads(data) for data in self._values]
+        self._barrier.wait()
+        return values
+
+
+def _on_two_ranks(action: Callable[[ThreadRank], Any]) -> list[Any]:
+    meeting, outcomes = Meeting(2), [None, None]
+
+    def run(rank: int) -> None:
+        try:
+            outcomes[rank] = action(ThreadRank(rank, meeting))
+        except (CorruptError, OSError) as error:
+            outcomes[rank] = error  # type: ignore[call-overload]
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def _two_rank_store(root: Path, rank: int) -> StorageCheckpoints:
+    return StorageCheckpoints(Location.parse(root), run_id="r", attempt=0, rank=rank, world_size=2, keep=0)
+
+
+def test_the_parts_of_all_ranks_are_under_one_commit(tmp_path: Path) -> None:
+    state = _state(0.5)
+    _on_two_ranks(lambda engine: _two_rank_store(tmp_path, engine.rank).save(engine, state, is_best=True))
+    checkpoint = _two_rank_store(tmp_path, 0).latest()
+    assert checkpoint is not None
+    keys = {record.key for record in checkpoint.commit.objects}
+    assert keys >= {"part-0", "part-1", "model.safetensors", "state.json"}
+    assert checkpoint.info.world_size == 2
+
+
+def test_fault_f6_when_one_rank_cannot_write_all_ranks_hear_of_it_and_nothing_is_committed(tmp_path: Path) -> None:
+    def save(engine: ThreadRank) -> None:
+        if engine.rank == 1:
+            engine.save = lambda folder: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # type: ignore[method-assign,assignment]
+        _two_rank_store(tmp_path, engine.rank).save(engine, _state(0.5), is_best=True)
+
+    outcomes = _on_two_ranks(save)
+    assert [str(outcome) for outcome in outcomes] == ["[Errno 28] No space left on device"] * 2
+    assert _two_rank_store(tmp_path, 0).latest() is None
+
+
+def test_together_gives_everybody_everything() -> None:
+    assert _on_two_ranks(lambda engine: together(engine, lambda: engine.rank * 10)) == [[0, 10], [0, 10]]

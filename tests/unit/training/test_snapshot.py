@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.fakes import blobs, tiny_net
+from udt_cluster.config.job import TrainConfig
+from udt_cluster.errors import CorruptError, VersionError
+from udt_cluster.training import snapshot
+from udt_cluster.training.losses import dice_bce
+from udt_cluster.training.recipe import build_optimizer
+
+
+def _trained(optimizer_name: str = "adam") -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    model = tiny_net()
+    optimizer = build_optimizer(model.parameters(), TrainConfig(optimizer=optimizer_name))
+    for seed in range(3):
+        data = blobs(4, seed=seed)
+        optimizer.zero_grad()
+        dice_bce(model(data.images), data.labels)["loss"].backward()
+        optimizer.step()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_weights_and_optimizer_come_back_bit_for_bit(tmp_path: Path, name: str) -> None:
+    model, optimizer = _trained(name)
+    snapshot.save_weights(model.state_dict(), tmp_path)
+    snapshot.save_optimizer(optimizer, model, tmp_path)
+    other = tiny_net(seed=5)
+    other_optimizer = build_optimizer(other.parameters(), TrainConfig(optimizer=name))
+    snapshot.load_weights(other, tmp_path)
+    snapshot.load_optimizer(other_optimizer, other, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert optimizer.state[mine].keys() == other_optimizer.state[theirs].keys() >= {"step", "exp_avg"}
+        assert all(torch.equal(optimizer.state[mine][k], other_optimizer.state[theirs][k]) for k in optimizer.state[mine])
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+
+
+def test_channels_last_weights_can_be_written_and_keep_their_layout(tmp_path: Path) -> None:
+    model = tiny_net().to(memory_format=torch.channels_last)
+    wanted = [tensor.clone() for tensor in model.state_dict().values()]
+    snapshot.save_weights(model.state_dict(), tmp_path)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    strides = [parameter.stride() for parameter in model.parameters()]
+    snapshot.load_weights(model, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, model.state_dict().values(), strict=True))
+    assert [parameter.stride() for parameter in model.parameters()] == strides
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    model, optimizer = _trained()
+    snapshot.save_weights(model.state_dict(), tmp_path)
+    snapshot.save_optimizer(optimizer, model, tmp_path)
+    with pytest.raises(CorruptError, match="does not fit the network"):
+        snapshot.load_weights(tiny_net(channels_out=3), tmp_path)
+    smaller = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3))
+    with pytest.raises(CorruptError, match="which the network does not have"):
+        snapshot.load_optimizer(torch.optim.Adam(smaller.parameters()), smaller, tmp_path)
+
+
+def test_random_state(tmp_path: Path) -> None:
+    snapshot.seed_all(3, rank=1)
+    snapshot.save_random_state(tmp_path, rank=1)
+    expected = torch.rand(4)
+    torch.rand(100)
+    assert snapshot.load_random_state(tmp_path, rank=1)
+    assert torch.equal(torch.rand(4), expected)
+    assert not snapshot.load_random_state(tmp_path, rank=2)
+
+
+def test_seeds_differ_by_seed_and_rank_and_by_nothing_else() -> None:
+    def draw(seed: int, rank: int) -> tuple[float, float]:
+        snapshot.seed_all(seed, rank=rank)
+        return torch.rand(1).item(), float(np.random.rand())
+
+    draws = [draw(seed, rank) for seed in (0, 1, 2) for rank in (0, 1, 2)]
+    assert len({value for pair in draws for value in pair}) == 18
+    assert draw(1, 2) == draws[5]
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "message"),
+    [
+        ((1, 2), (1, 3), "set resources.workers: 2"),
+        ((3, 4), (3, 1), "set resources.workers: 4"),
+        ((0, 2), (1, 2), "set zero_stage: 0"),
+        ((2, 2), (0, 2), "set zero_stage: 2"),
+        ((0, 2), (0, 5), None),
+        ((2, 2), (2, 2), None),
+    ],
+)
+def test_fault_w1_another_world_size(saved: tuple[int, int], asked: tuple[int, int], message: str | None) -> None:
+    if message is None:
+        snapshot.check_resumable("step-1", saved=saved, asked=asked)
+    else:
+        with pytest.raises(VersionError, match=message):
+            snapshot.check_resumable("step-1", saved=saved, asked=asked)
