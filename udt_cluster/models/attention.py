@@ -3,6 +3,7 @@
 Letters in shapes: B images, S scales (4), N tokens of one scale, E token width, H heads, d = E / H.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -37,8 +38,24 @@ def _logit_factors(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 def _attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     queries, keys = _logit_factors(q, k.unsqueeze(2))
     queries, keys = queries.flatten(2, 3).to(v.dtype), keys.squeeze(2).to(v.dtype)
-    attended = F.scaled_dot_product_attention(queries, keys, v, dropout_p=dropout, scale=1.0)
-    return torch.unflatten(attended, 2, q.shape[2:4])
+    return F.scaled_dot_product_attention(queries, keys, v, dropout_p=dropout, scale=1.0)
+
+
+def _attend_masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+    queries, keys = _logit_factors(q, k.unsqueeze(2))
+    attention = torch.softmax(queries.flatten(2, 3) @ keys.squeeze(2).mT, dim=-1)
+    return (attention * keep) @ v
+
+
+def dropout_mask(shape: Sequence[int], rate: float, device: torch.device) -> tuple[Tensor, float]:
+    """A boolean mask that keeps with the probability that is returned: 1 - rate to within 2^-17.
+
+    16 random bits an element: four times as fast on the CPU as a Bernoulli draw, which would be 6 % of a training step.
+    """
+    threshold = round(rate * 2**16)
+    draws = torch.randint(-(2**63), 2**63 - 1, (-(-math.prod(shape) // 4),), dtype=torch.int64, device=device)
+    bits = draws.view(torch.int16)[: math.prod(shape)].view(*shape)
+    return bits >= threshold - 2**15, 1 - threshold / 2**16
 
 
 def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0) -> Tensor:
@@ -47,12 +64,16 @@ def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.
     q (B, H, G, n, d): G groups of queries, each with a map of its own; k (B, H, m, d) and v (B, H, m, d) are shared by
     the groups -> (B, H, G, n, d). Softmax drops whatever is constant along a row, so of InstanceNorm (eps 1e-5, no
     affine, per sample, head and group) only the scale is left, and keys may be centred.
-    The CPU has no fused kernel with dropout: there the product is computed again in the backward pass instead of kept.
+    The CPU has no fused kernel with dropout: there one byte an element, the mask, is kept, and the rest is computed
+    again in the backward pass.
     """
     if dropout > 0.0 and q.device.type == "cpu" and torch.is_grad_enabled():
-        recomputed: Tensor = checkpoint(_attend, q, k, v, dropout, use_reentrant=False)
-        return recomputed
-    return _attend(q, k, v, dropout)
+        shape = (*q.shape[:2], q.shape[2] * q.shape[3], k.shape[2])
+        keep, kept = dropout_mask(shape, dropout, q.device)
+        attended = checkpoint(_attend_masked, q, k, v / kept, keep, use_reentrant=False, preserve_rng_state=False)
+    else:
+        attended = _attend(q, k, v, dropout)
+    return torch.unflatten(attended, 2, q.shape[2:4])
 
 
 def active_rate(dropout: nn.Dropout) -> float:
