@@ -21,7 +21,7 @@ Block = tuple[NDArray[Any], NDArray[np.uint8]]
 class SampleCache:
     """Least-recently-used blocks of raw samples for any number of threads; two that want one block share its read.
 
-    Blocks in use by a thread outlive their eviction, so the memory held is at most `capacity_bytes` plus one block per
+    Blocks in use outlive their eviction, so the memory held is at most `capacity_bytes` plus the blocks of one batch per
     thread; a single block larger than the capacity is still served.
 
     Args:
@@ -36,7 +36,6 @@ class SampleCache:
         self._capacity = max(1, capacity_bytes // (block_samples * sample_bytes(store)))
         self._blocks: OrderedDict[int, Future[Block]] = OrderedDict()
         self._lock = Lock()
-        self.reads = 0
 
     @classmethod
     def for_samples(cls, store: DataStore, samples: NDArray[np.int64], *, capacity_bytes: int) -> Self:
@@ -56,9 +55,10 @@ class SampleCache:
         Raises:
             UdtError: the store could not be read; nothing of the failed block is kept.
         """
+        blocks = {block: self._block(block) for block in dict.fromkeys((samples // self.block_samples).tolist())}
         for row, sample in enumerate(samples.tolist()):
             block, offset = divmod(sample, self.block_samples)
-            block_images, block_labels = self._block(block)
+            block_images, block_labels = blocks[block].result()
             images[row] = block_images[offset]
             labels[row] = block_labels[offset]
 
@@ -67,35 +67,31 @@ class SampleCache:
         with self._lock:
             return tuple(self._blocks)
 
-    def _block(self, block: int) -> Block:
+    def _block(self, block: int) -> Future[Block]:
+        """The block, read here if nobody has begun to; if another thread has, this one goes on and waits later."""
         with self._lock:
             future = self._blocks.get(block)
             if future is not None:
                 self._blocks.move_to_end(block)
-            else:
-                mine = self._blocks[block] = Future[Block]()
-                self.reads += 1
-                self._evict()
-        return future.result() if future is not None else self._read(block, mine)
+                return future
+            future = self._blocks[block] = Future[Block]()
+            while len(self._blocks) > self._capacity:
+                self._blocks.popitem(last=False)
+        self._read(block, future)
+        return future
 
-    def _read(self, block: int, future: Future[Block]) -> Block:
+    def _read(self, block: int, future: Future[Block]) -> None:
         start = block * self.block_samples
         try:
             images, labels = self.store.read_samples(start, min(start + self.block_samples, self.store.num_samples))
             # One sample may be a view of its whole shard, which would stay in memory with it.
-            content = (images.copy(), labels.copy()) if self.block_samples == 1 else (images, labels)
+            future.set_result((images.copy(), labels.copy()) if self.block_samples == 1 else (images, labels))
         except BaseException as error:
             with self._lock:
                 if self._blocks.get(block) is future:
                     del self._blocks[block]
             future.set_exception(error)
             raise
-        future.set_result(content)
-        return content
-
-    def _evict(self) -> None:
-        while len(self._blocks) > self._capacity:
-            self._blocks.popitem(last=False)
 
 
 def sample_bytes(store: DataStore) -> int:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.factories import make_store
 from tests.memory_store import MemoryDataStore, make_cases
 from udt_cluster.data.cache import SampleCache, sample_bytes
 from udt_cluster.data.loader import EvalLoader, TrainLoader
 from udt_cluster.data.normalization import Normalization
 from udt_cluster.data.order import BatchPlan, epoch_order, rank_cases
 from udt_cluster.data.prefetch import prefetched
-from udt_cluster.errors import DataError
+from udt_cluster.errors import CorruptError, DataError
 
 SCALE = Normalization(kind="scale255", low=(0.0,) * 3, high=(255.0,) * 3, shift=(0.0,) * 3, scale=(255.0,) * 3)
 
@@ -369,3 +370,37 @@ def test_prefetched_keeps_the_order_and_takes_items_lazily():
     assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
     assert len(taken) == 9
     results.close()
+
+
+def test_batches_from_a_store_on_disk(tmp_path):
+    store = make_store(tmp_path, slices=(1, 5, 3, 8), channels=3, dtype="int16", num_classes=3)
+    images, labels = store.read_samples(0, store.num_samples)
+    scale = Normalization.from_fingerprint("percentile", store.info.fingerprint, store.info.dtype)
+    seen = []
+    for step in train_loader(store, normalization=scale, augment="none", threads=3).epoch(0):
+        for batch in step:
+            seen += batch.samples.tolist()
+            assert torch.equal(batch.images, scale(torch.from_numpy(images[batch.samples])))
+            assert torch.equal(batch.labels, torch.from_numpy(labels[batch.samples]).long())
+    assert len(set(seen)) == 16
+    (only,) = eval_loader(store, [2], normalization=scale)
+    assert only.slice.tolist() == [0, 1, 2]
+    assert torch.equal(only.labels, torch.from_numpy(labels[6:9]).long())
+
+
+def test_global_batches_from_a_store_on_disk_do_not_depend_on_ranks_or_threads(tmp_path):
+    store = make_store(tmp_path, slices=(1, 5, 3, 8, 9, 6), channels=3)
+    alone = over_ranks(store, 1, threads=0)
+    for world_size, threads in ((2, 1), (4, 3)):
+        assert_same(over_ranks(store, world_size, micro_batch_size=1, threads=threads), alone)
+
+
+def test_a_flipped_byte_in_a_shard_ends_the_epoch_with_its_name(tmp_path):
+    store = make_store(tmp_path, slices=(8, 8), channels=3)
+    shard = tmp_path / "data" / "tiny" / "v0" / "images" / "c" / "2" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(CorruptError, match="images/c/2/0/0/0"):
+        list(train_loader(store).epoch(0))
+    assert loader_threads() == []
