@@ -21,8 +21,8 @@ Block = tuple[NDArray[Any], NDArray[np.uint8]]
 class SampleCache:
     """Least-recently-used blocks of raw samples for any number of threads; two that want one block share its read.
 
-    Blocks in use outlive their eviction, so the memory held is at most `capacity_bytes` plus the blocks of one batch per
-    thread; a single block larger than the capacity is still served.
+    Blocks in use outlive their eviction: the memory held is at most `capacity_bytes` plus the blocks of one batch per
+    thread. A single block larger than the capacity is still served.
 
     Args:
         store: Where samples come from.

@@ -1,6 +1,7 @@
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -203,6 +204,25 @@ def test_blocks_leave_the_cache_least_recently_used_first():
         assert np.array_equal(labels[0], store.labels[sample])
     assert cache.cached_blocks() == (2, 0)
     assert store.reads == [(0, 4), (4, 8), (8, 12)]
+
+
+def test_two_threads_that_want_the_same_blocks_share_the_reading():
+    """The second one reads what the first has not begun, instead of waiting; else nobody passes the barrier."""
+    together = threading.Barrier(2, timeout=10)
+
+    class MeetingStore(MemoryDataStore):
+        def read_samples(self, start, stop):
+            together.wait()
+            return super().read_samples(start, stop)
+
+    store = MeetingStore(cases=make_cases(["a"], num_samples=[8]))
+    cache = SampleCache(store, capacity_bytes=2**30, block_samples=4)
+    outputs = [(np.empty_like(store.images), np.empty_like(store.labels)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for gathering in [pool.submit(cache.gather, np.arange(8), *output) for output in outputs]:
+            gathering.result()
+    assert sorted(store.reads) == [(0, 4), (4, 8)]
+    assert all(np.array_equal(images, store.images) for images, _ in outputs)
 
 
 def test_a_cached_sample_does_not_keep_its_shard_alive():
