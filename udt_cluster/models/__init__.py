@@ -1,6 +1,6 @@
 """The networks: UDTransNet and its two baselines, built from a job or from the authors' released weights."""
 
-from udt_cluster.models.build import build_model
+from udt_cluster.models.build import build_model, output_channels
 from udt_cluster.models.pretrained import load_encoder_weights
 from udt_cluster.models.released import from_released, to_released
 from udt_cluster.models.udtransnet import UDTransNet
@@ -13,5 +13,6 @@ __all__ = [
     "build_model",
     "from_released",
     "load_encoder_weights",
+    "output_channels",
     "to_released",
 ]

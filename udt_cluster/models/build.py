@@ -57,3 +57,8 @@ def build_model(config: ModelConfig, *, in_channels: int, num_classes: int) -> n
     if config.pretrained != "none":
         load_encoder_weights(model, config.pretrained)
     return model
+
+
+def output_channels(num_classes: int) -> int:
+    """Channels of the logits for `num_classes` classes, the background counted: one sigmoid for two, else a softmax."""
+    return 1 if num_classes == 2 else num_classes
