@@ -1,1 +1,7 @@
 """From the files of a data set to one committed Zarr store: adapters, readers, the writer. Knows no Ray."""
+
+from data_prep.executor import Executor, InProcessExecutor
+from data_prep.file_index import FileIndex
+from data_prep.prepare import Prepared, find_version, prepare
+
+__all__ = ["Executor", "FileIndex", "InProcessExecutor", "Prepared", "find_version", "prepare"]

@@ -65,7 +65,8 @@ class Histogram:
         negative = not ordered & _SIGN
         dropped = np.uint32(2**self.shift - 1)
         bits = (~ordered if negative else ordered ^ _SIGN) & ~dropped
-        middle = np.uint32(0) if self.shift == _INTEGER_SHIFT else np.uint32(2 ** (self.shift - 1))
+        exact = self.shift == _INTEGER_SHIFT or not bits & ~_SIGN
+        middle = np.uint32(0) if exact else np.uint32(2 ** (self.shift - 1))
         return float((bits | middle).view(np.float32))
 
 

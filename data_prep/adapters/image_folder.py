@@ -1,0 +1,78 @@
+"""`image_folder`: pairs of pictures and masks, by name."""
+
+from data_prep.adapters.pairs import match, read_pair
+from data_prep.case import Case, Discovery, RawCase
+from data_prep.labels import LabelRule
+from data_prep.readers import PICTURE_SUFFIXES
+from data_prep.source import SourceTree
+from udt_cluster.config.job import DataConfig, PairsConfig
+from udt_cluster.errors import DataError
+from udt_cluster.storage import Location
+
+
+class ImageFolder:
+    """`images/NAME.png` and `masks/NAME<mask_suffix>.png`, subfolders included; patients are not known."""
+
+    name = "image_folder"
+
+    def class_names(self, config: DataConfig) -> tuple[str, ...]:
+        """`data.classes`, or one class called foreground."""
+        classes = config.classes or ("foreground",)
+        if config.label_values is not None and len(config.label_values) != len(classes):
+            raise DataError(
+                f"data.label_values has {len(config.label_values)} values for {len(classes)} classes {list(classes)}; "
+                "give one value per class, in the same order"
+            )
+        return ("background", *classes)
+
+    def discover(self, source: Location, config: DataConfig) -> Discovery:
+        """Pair the files of both folders."""
+        self.class_names(config)
+        tree = SourceTree.of(source)
+        images, masks = _named_files(tree, config.pairs)
+        if not images or not masks:
+            raise DataError(_nothing(source, config.pairs, images=len(images), masks=len(masks)))
+        pairs = match(images, masks)
+        if pairs.problems:
+            raise DataError(f"{source}: images and masks do not fit together", pairs.problems)
+        cases = tuple(
+            Case(id=name, group=name, split="unknown", images=(image,), labels=(mask,))
+            for name, (image, mask) in pairs.complete.items()
+        )
+        return Discovery(cases=cases, patients_known=False, files=tree.select([*images, *masks]))
+
+    def read(self, source: Location, case: Case, config: DataConfig) -> RawCase:
+        """One picture and its mask."""
+        return read_pair(source, case, _rule(config))
+
+
+def _rule(config: DataConfig) -> LabelRule:
+    if config.label_values is not None:
+        return LabelRule(config.label_values)
+    classes = len(config.classes or ("foreground",))
+    return LabelRule(None if classes == 1 else tuple(range(1, classes + 1)))
+
+
+def _named_files(tree: SourceTree, pairs: PairsConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Images and masks, each file with the name that both have in common: its path below its folder."""
+    suffix = pairs.mask_suffix
+    images = {key: _below(pairs.images, key) for key in tree.below(pairs.images, PICTURE_SUFFIXES)}
+    masks = {key: _below(pairs.masks, key) for key in tree.below(pairs.masks, PICTURE_SUFFIXES)}
+    masks = {key: name.removesuffix(suffix) for key, name in masks.items() if name.endswith(suffix)}
+    if pairs.images == pairs.masks:
+        images = {key: name for key, name in images.items() if key not in masks}
+    return images, masks
+
+
+def _below(folder: str, key: str) -> str:
+    relative = key.removeprefix(f"{folder}/") if folder not in ("", ".") else key
+    return relative.rpartition(".")[0]
+
+
+def _nothing(source: Location, pairs: PairsConfig, *, images: int, masks: int) -> str:
+    return (
+        f"{source}: {images} images in data.pairs.images={pairs.images!r} and {masks} masks in data.pairs.masks="
+        f"{pairs.masks!r}" + (f" with names ending in {pairs.mask_suffix!r}" if pairs.mask_suffix else "") + ". "
+        f"Both must hold files ({', '.join(PICTURE_SUFFIXES)}); the folders are relative to data.source."
+        + (" Images and masks in one folder need data.pairs.mask_suffix." if pairs.images == pairs.masks else "")
+    )

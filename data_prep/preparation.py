@@ -1,0 +1,78 @@
+"""One case, from its files to samples: what a task does."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from data_prep import adapters
+from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
+from data_prep.statistics import Statistics, measure
+from udt_cluster.config.job import DataConfig
+from udt_cluster.data.geometry import resize_image, resize_label
+from udt_cluster.storage import Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseTask:
+    """One case to prepare; small."""
+
+    source: Location
+    case: Case
+    config: DataConfig
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CaseReport:
+    """What the driver learns of a prepared case: its summary and statistics, or what is wrong with it."""
+
+    summary: CaseSummary | None = None
+    statistics: Statistics | None = None
+    problems: tuple[str, ...] = ()
+
+
+def run_case_task(task: CaseTask) -> tuple[CaseReport, CasePixels | None]:
+    """Prepare a case. What is wrong with its files is reported, not raised, so that all of it is known at the end."""
+    try:
+        prepared = prepare_case(task.source, task.case, task.config)
+    except CaseError as error:
+        return CaseReport(problems=error.problems), None
+    return CaseReport(summary=prepared.summary, statistics=prepared.statistics), prepared.pixels
+
+
+def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCase:
+    """Read a case, and bring it to the size of a sample: images bilinear, labels by the nearest pixel centre.
+
+    Raises:
+        CaseError: everything that is wrong with its files.
+    """
+    adapter = adapters.get(config.adapter)
+    raw = adapter.read(source, case, config)
+    num_classes = len(adapter.class_names(config))
+    images, labels = _resized(raw, config)
+    depth, height, width = raw.label.shape
+    summary = CaseSummary(
+        id=case.id,
+        group=case.group,
+        split=case.split,
+        meta=case.meta,
+        num_samples=depth,
+        channels=images.shape[1],
+        dtype=images.dtype.name,
+        native_shape=(depth, height, width),
+        spacing=tuple(raw.spacing.tolist()),
+        affine=tuple(raw.affine.ravel().tolist()),
+    )
+    return PreparedCase(
+        summary=summary,
+        statistics=measure(images, labels, num_classes=num_classes),
+        pixels=CasePixels(images=images, labels=labels, native_label=raw.label),
+    )
+
+
+def _resized(raw: RawCase, config: DataConfig) -> tuple["npt.NDArray[np.generic]", "npt.NDArray[np.uint8]"]:
+    """Slice by slice, so that what is held in float32 at once stays small."""
+    images = [resize_image(torch.from_numpy(plane), config.size, config.resize).numpy() for plane in raw.image]
+    label = resize_label(torch.from_numpy(raw.label), config.size, config.resize).numpy()
+    return np.stack(images), label

@@ -1,0 +1,130 @@
+"""PNG, JPEG, TIFF, BMP and GIF by Pillow, with a policy for everything that Pillow would decide silently.
+
+Policies: only these five formats, by content and not by name; at most Pillow's bomb limit (89 million pixels); one
+frame; EXIF orientation other than upright is refused, because nobody knows whether the mask was drawn before or after
+turning; alpha must be opaque everywhere; CMYK, Lab and 16 bits per colour are refused (converting loses something);
+a paletted image takes its colours, a paletted mask its indices; masks are never JPEG.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from data_prep.readers.base import ReaderError, store_precision
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+_GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_TIFF_BITS_PER_SAMPLE = 258
+
+
+def read_picture(data: bytes) -> npt.NDArray[Any]:
+    """An image, (C, H, W) in source precision; C = 1 or 3.
+
+    Raises:
+        ReaderError: it is broken, or a policy of this module refuses it.
+    """
+    image = _open(data)
+    if image.mode == "P":
+        image = image.convert("RGB")
+    pixels = _without_alpha(image)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return np.ascontiguousarray(store_precision(planes))
+
+
+def read_mask(data: bytes) -> npt.NDArray[Any]:
+    """The values of a mask, (H, W); palette indices where it has a palette.
+
+    Raises:
+        ReaderError: it is broken, a JPEG, or coloured, or a policy of this module refuses it.
+    """
+    image = _open(data)
+    if image.format == "JPEG":
+        raise ReaderError("a JPEG mask: compression changes label values; export it again as PNG")
+    values = np.asarray(image) if image.mode == "P" else _without_alpha(image)
+    if values.ndim == 3:
+        if np.any(values != values[..., :1]):
+            raise ReaderError("a coloured mask; store one value per class (grey or palette) instead of colours")
+        values = values[..., 0]
+    return values.astype(np.uint8) if values.dtype == bool else values
+
+
+def _open(data: bytes) -> Image.Image:
+    """Decode wholly, so that a truncated file is found here."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            _refuse(image, data)
+            image.load()
+    except ReaderError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
+        raise ReaderError(
+            f"more than {limit} pixels; cut it into tiles first (a small file like this may be an attack)"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ReaderError(f"not an image of the allowed formats ({', '.join(_FORMATS)})") from error
+    except _BROKEN as error:
+        raise ReaderError(f"broken or truncated: {error}") from error
+    return image
+
+
+def _refuse(image: Image.Image, data: bytes) -> None:
+    if getattr(image, "n_frames", 1) > 1:
+        raise ReaderError(f"{getattr(image, 'n_frames', 1)} frames in one file; store one image per file")
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation != 1:
+        raise ReaderError(
+            f"EXIF says that it is to be turned (orientation {orientation}); turn the pixels and clear the tag, so "
+            "that image and mask agree"
+        )
+    if image.mode not in (*_GREY, "P", "RGB", "RGBA", "LA", "YCbCr"):
+        raise ReaderError(f"mode {image.mode} is not supported; convert it to grey or RGB")
+    if image.mode in ("RGB", "RGBA", "LA") and _bits_per_sample(image, data) > 8:
+        raise ReaderError(
+            "16 bits per colour, of which Pillow would keep 8; convert it to 8 bits per colour, or to 16-bit grey"
+        )
+
+
+def _bits_per_sample(image: Image.Image, data: bytes) -> int:
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, 8)
+        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+    return 8
+
+
+def _without_alpha(image: Image.Image) -> npt.NDArray[Any]:
+    """(H, W) or (H, W, 3), native byte order."""
+    if image.mode == "YCbCr":
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if image.mode in ("RGBA", "LA"):
+        if np.any(pixels[..., -1] != 255):
+            raise ReaderError("transparent pixels; flatten the image on the background that you mean")
+        pixels = pixels[..., :3] if image.mode == "RGBA" else pixels[..., 0]
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
