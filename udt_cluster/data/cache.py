@@ -4,6 +4,7 @@ A block is a whole shard where all that is wanted fits (one read for `shard_samp
 full shuffle over more data than the cache holds would otherwise decode a whole shard for each sample of a batch.
 """
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -86,12 +87,12 @@ class SampleCache:
             images, labels = self.store.read_samples(start, min(start + self.block_samples, self.store.num_samples))
             # One sample may be a view of its whole shard, which would stay in memory with it.
             future.set_result((images.copy(), labels.copy()) if self.block_samples == 1 else (images, labels))
-        except BaseException as error:
-            with self._lock:
-                if self._blocks.get(block) is future:
-                    del self._blocks[block]
-            future.set_exception(error)
-            raise
+        finally:
+            if not future.done():  # an error is on its way through here: those who wait get it too, the next one tries
+                with self._lock:
+                    if self._blocks.get(block) is future:
+                        del self._blocks[block]
+                future.set_exception(sys.exception())
 
 
 def sample_bytes(store: DataStore) -> int:
