@@ -1,54 +1,60 @@
 """Data sets and models of a target, as a person asks for them."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from udt_cluster.cluster import local
+from udt_cluster.cluster import jobs, local
 from udt_cluster.cluster.connection import check
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.record import TERMINAL, data_folder
+from udt_cluster.cluster.submit import known_version
+from udt_cluster.cluster.targets import LOCAL, Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import UsageError
 from udt_cluster.storage import Location, read_commit
 
 COMMIT = "COMMIT"
+_POLL_SECONDS = 0.5
 
 
 def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable[[str], None]) -> dict[str, Any]:
-    """Prepare the job's data set with the local cluster's tasks, into the target's storage or `to`.
+    """Prepare the job's data set, into the target's storage or `to`; with `to` on this machine, which sees the source.
 
-    The source is read by this machine. A version that is there already is only looked at.
+    A version that is there already is only looked at, and no server is started.
 
     Returns:
         location, version, already_there, seconds, warnings, cases, samples.
+
+    Raises:
+        DataError: the source is refused; every finding is listed.
     """
-    import time
-
-    from data_prep import FileIndex, find_version
-    from udt_cluster.cluster.preflight import local_source_problem
-    from udt_cluster.config.home import udt_home
-    from udt_cluster.errors import DataError
-
     began = time.monotonic()
-    if problem := local_source_problem(job.data.source):
-        raise DataError(problem)
-    storage = Location.parse(to or target.storage or str(local.default_storage()))
-    version = find_version(job.data, FileIndex(udt_home() / "files.sqlite"))[0]
-    location = storage / "data" / job.data.dataset / version
-    there = read_commit(location) is not None
-    if not there:
-        _prepare_here(job, storage, on_event)
-    facts = _facts(location)
-    return {**facts, "already_there": there, "seconds": round(time.monotonic() - began, 2)}
+    if to is not None:
+        target = Target(LOCAL, storage=to)
+    version = known_version(job)
+    storage = Location.parse(target.storage or str(local.default_storage()))
+    location = data_folder(storage, job) / version if version else None
+    there = location is not None and read_commit(location) is not None
+    if location is None or not there:
+        location = _prepare(job, target, on_event)
+    return {**_facts(location), "already_there": there, "seconds": round(time.monotonic() - began, 2)}
 
 
-def _prepare_here(job: Job, storage: Location, say: Callable[[str], None]) -> None:
-    from udt_cluster.cluster.prep import attached, prepare_on_ray
-    from udt_cluster.cluster.submit import resolve
-
-    with attached(resolve(Target("local", storage=storage.uri), say)):
-        prepare_on_ray(job.data, storage, say)
+def _prepare(job: Job, target: Target, say: Callable[[str], None]) -> Location:
+    """Run a job that has the first stage only, and wait for it."""
+    only = Job.from_json(job.model_copy(update={"stages": ("prepare",)}).to_json())
+    status = jobs.submit(only, target=target, job_text=only.to_json(), on_event=say)
+    said = ""
+    while status.state not in TERMINAL:
+        time.sleep(_POLL_SECONDS)
+        status = jobs.find_job(target, status.id)
+        if status.message != said:
+            said = status.message
+            say(said)
+    jobs.raise_for(status)
+    return Location.parse(status.results["prepare"]["uri"])
 
 
 def data_sets(target: Target) -> list[dict[str, Any]]:
@@ -116,7 +122,7 @@ def show_model(target: Target, reference: str) -> dict[str, Any]:
     """One model version with its tags."""
     from udt_cluster.tracking import Tracker, show
 
-    found: dict[str, Any] = show(Tracker(_tracking(target)), reference)
+    found: dict[str, Any] = show(reference, tracker=Tracker(_tracking(target)))
     return found
 
 

@@ -13,9 +13,9 @@ from udt_cluster.cluster.record import (
     LOST,
     RUNNING,
     STOPPED,
+    SUCCEEDED,
     TERMINAL,
     JobRecord,
-    Record,
     State,
     list_records,
     now,
@@ -23,11 +23,22 @@ from udt_cluster.cluster.record import (
 from udt_cluster.cluster.submit import job_state, plan
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
-from udt_cluster.errors import RefusedError, UsageError
+from udt_cluster.errors import JobFailedError, RefusedError, UsageError
 from udt_cluster.storage import Location
 
 __all__ = [
-    "JobStatus", "evaluate", "find_job", "follow", "job_files", "list_jobs", "logs", "plan", "remove", "stop", "submit",
+    "JobStatus",
+    "evaluate",
+    "find_job",
+    "follow",
+    "job_files",
+    "list_jobs",
+    "logs",
+    "plan",
+    "raise_for",
+    "remove",
+    "stop",
+    "submit",
 ]
 
 _POLL_SECONDS = 1.0
@@ -71,7 +82,9 @@ def evaluate(target: Target, job_id: str, *, test: bool, on_event: Callable[[str
     record = _record(target, job_id)
     job = record.job()
     if "train" not in job.stages or "train" not in record.state().results:
-        raise RefusedError(f"{record.id} has trained nothing that could be scored; it stands at {record.state().stage or 'the start'}")
+        raise RefusedError(
+            f"{record.id} has trained nothing that could be scored; it stands at {record.state().stage or 'the start'}"
+        )
     job = submission.with_test(job) if test else job
     text = (record.folder / "job.yaml").read_bytes().decode()
     scored = submission.submit(job, target=target, job_text=text, say=on_event, evaluates=record.id)
@@ -125,10 +138,14 @@ def logs(target: Target, job_id: str, *, follow: bool) -> Iterator[str]:
     known = _known(target)
     record = _record(target, job_id)
     if known.jobs_api is None:
-        raise RefusedError(f"the log of {record.id} went with the local cluster that ran it; its record: udt-cluster status {record.id}")
+        raise RefusedError(
+            f"the log of {record.id} went with the local cluster that ran it; its record: udt-cluster status {record.id}"
+        )
     client = connect(known)
     if job_state(client, record.id) is None:
-        raise RefusedError(f"this cluster has no log of {record.id}: it was restarted since; see udt-cluster status {record.id}")
+        raise RefusedError(
+            f"no log of {record.id}: the cluster was restarted; see udt-cluster status {record.id}"
+        )
     seen = 0
     while True:
         with api_errors(known):
@@ -191,6 +208,21 @@ def job_files(target: Target, job_id: str) -> dict[str, Any]:
     return _record(target, job_id).state().results
 
 
+def raise_for(status: JobStatus) -> None:
+    """Raise what ended the job, unless it succeeded.
+
+    Raises:
+        RefusedError: it was refused, for its data say.
+        JobFailedError: it failed, was stopped, or is lost.
+    """
+    if status.state == SUCCEEDED:
+        return
+    error = status.results.get("error", {})
+    kind = RefusedError if error.get("exit_code") == RefusedError.exit_code else JobFailedError
+    first = status.message.partition("\n")[0]
+    raise kind(f"{status.id} {status.state}: {first}", error.get("problems", []))
+
+
 def _known(target: Target) -> Target:
     """The target's addresses without starting anything; a local one that is down has a storage only."""
     if not target.is_local:
@@ -211,11 +243,15 @@ def _record(target: Target, wanted: str) -> JobRecord:
             raise UsageError("there is no job yet; submit one: udt-cluster submit JOB.yaml")
         return newest
     exact = [record for record in records if record.id == wanted]
-    matching = exact or [record for record in records if record.id.startswith(wanted) or record.id.rpartition("-")[2].startswith(wanted)]
+    matching = exact or [
+        record for record in records if record.id.startswith(wanted) or record.id.rpartition("-")[2].startswith(wanted)
+    ]
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise UsageError(f"{wanted!r} could be any of {', '.join(sorted(record.id for record in matching))}; type more of it")
+        raise UsageError(
+            f"{wanted!r} could be any of {', '.join(sorted(record.id for record in matching))}; type more of it"
+        )
     raise UsageError(f"no job {wanted!r} on target {target.name!r}; udt-cluster ls shows them")
 
 
@@ -241,7 +277,7 @@ def _status(record: JobRecord, target: Target, *, alive: str | None) -> JobStatu
         finished_at=state.finished_at,
         message=_message(name, state),
         dashboard_url=f"{target.jobs_api}/#/jobs/{record.id}" if target.jobs_api else "",
-        mlflow_url=_run_url(facts, target),
+        mlflow_url=facts.run_url,
         run_id=facts.run_id,
         target=facts.target,
         results=state.results,
@@ -269,9 +305,3 @@ def _message(name: str, state: State) -> str:
     if name == FAILED and state.state != FAILED:
         return "the driver died without a word; see its log"
     return state.message
-
-
-def _run_url(facts: Record, target: Target) -> str:
-    from udt_cluster.tracking import run_url
-
-    return run_url(target.tracking, facts.run_id) if target.tracking else ""

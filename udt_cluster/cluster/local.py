@@ -1,7 +1,7 @@
 """The embedded target: one Ray head and one MLflow server on loopback ports of this machine.
 
-Both are started when a command needs them, reused by the next, and stopped by `udt-cluster down`. Each runs in a process
-group of its own, whose id is kept in `$UDT_HOME/local.json`; nothing else is ever signalled.
+Both are started when a command needs them, reused by the next, and stopped by `udt-cluster down`. Each runs in a
+process group of its own, whose id is kept in `$UDT_HOME/local.json`; nothing else is ever signalled.
 """
 
 import fcntl
@@ -99,7 +99,7 @@ def down() -> list[str]:
         state = read_state(_STATE)
         stopped = []
         for name, label in (("ray", "Ray"), ("mlflow", "MLflow")):
-            server = state.get(name)
+            server: dict[str, Any] = state.get(name, {})
             if _alive(server):
                 _end(server)
                 stopped.append(f"{label} at {server['url']} (process group {server['pid']})")
@@ -156,7 +156,10 @@ def _spawn(command: list[str], environment: dict[str, str], log: Path, port: int
 
 
 def _wait(
-    server: dict[str, Any], path: str, headers: dict[str, str], error: type[TargetUnreachableError | TrackingUnreachableError]
+    server: dict[str, Any],
+    path: str,
+    headers: dict[str, str],
+    error: type[TargetUnreachableError | TrackingUnreachableError],
 ) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -205,7 +208,7 @@ def _alive(server: dict[str, Any] | None) -> bool:
     if not server:
         return False
     _reap(server["pid"])
-    return _start_time(server["pid"]) == server["started"]
+    return bool(_start_time(server["pid"]) == server["started"])
 
 
 def _reap(pid: int) -> None:

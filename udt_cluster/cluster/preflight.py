@@ -111,7 +111,8 @@ def _too_small(job: Job, resources: dict[str, float]) -> list[str]:
         )
     if job.resources.gpus_per_worker == 1 and workers > gpus:
         problems.append(
-            f"resources: {workers} workers with a GPU each, the cluster has {gpus}; --set resources.workers={max(1, gpus)}"
+            f"resources: {workers} workers with a GPU each, the cluster has {gpus}; "
+            f"--set resources.workers={max(1, gpus)}"
             " or --set resources.gpus_per_worker=auto"
         )
     return problems

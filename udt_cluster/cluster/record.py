@@ -39,6 +39,7 @@ class Record:
     target: str
     run_id: str
     versions: dict[str, str]
+    run_url: str = ""
     git_sha: str = ""
     evaluates: str = ""
     """Id of the job whose models this one scores, for `udt-cluster evaluate`."""
@@ -59,6 +60,11 @@ class State:
     """Wall-clock seconds of each stage that has ended."""
     results: dict[str, Any] = field(default_factory=dict)
     """What each stage found: data version, scores, registered model."""
+
+
+def data_folder(storage: Location, job: Job) -> Location:
+    """Where the versions of the job's data set lie."""
+    return storage / "data" / job.data.dataset
 
 
 class JobRecord:

@@ -110,7 +110,9 @@ class Driver:
         log.error("job failed: %s", message)
         code = error.exit_code if isinstance(error, UdtError) else 1
         problems = list(error.problems) if isinstance(error, UdtError) else []
-        self.state = replace(self.state, results={**self.state.results, "error": {"exit_code": code, "problems": problems}})
+        self.state = replace(
+            self.state, results={**self.state.results, "error": {"exit_code": code, "problems": problems}}
+        )
         self.finish(FAILED, message)
         return code
 

@@ -1,4 +1,4 @@
-"""Tasks of the last two stages: score a run's best checkpoint, and register models. They run on a node of the cluster."""
+"""Tasks of the last two stages, run on a node of the cluster: score a run's best checkpoint, register models."""
 
 import json
 import shutil
@@ -49,22 +49,21 @@ def _model(plan: RunPlan, job: Job, store: "DataStore", folder: Path) -> "Segmen
     from udt_cluster.training import StorageCheckpoints
 
     info = store.info
-    spec = ModelSpec(
-        model=job.model,
-        in_channels=info.channels,
-        class_names=info.class_names,
-        size=info.size,
-        resize=info.resize,
+    spec = ModelSpec.for_store(
+        job.model,
+        info,
         normalization=Normalization.from_fingerprint(job.data.normalize, info.fingerprint, info.dtype),
         lineage={
-            "job": plan.job_id, "run": plan.run, "fold": plan.fold, "seed": plan.seed, "dataset": info.dataset,
-            "data_version": info.version, "splits": Location.parse(plan.splits).name, "mlflow_run": plan.run_id,
+            **{"job": plan.job_id, "run": plan.run, "fold": plan.fold, "seed": plan.seed, "mlflow_run": plan.run_id},
+            **{"dataset": info.dataset, "data_version": info.version, "splits": Location.parse(plan.splits).name},
         },
     )
-    best = StorageCheckpoints(plan.folder / "checkpoints", run_id=plan.run, attempt=0, rank=0, world_size=1, keep=0).best()
+    checkpoints = StorageCheckpoints(
+        plan.folder / "checkpoints", run_id=plan.run, attempt=0, rank=0, world_size=1, keep=0
+    )
     weights = folder.with_name("weights.safetensors")
     weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(best.weights())
+    weights.write_bytes(checkpoints.best().weights())
     model = SegmentationModel.from_weights(spec, [weights])
     model.save_folder(folder)
     _upload(folder, plan.folder / "model")
@@ -79,6 +78,8 @@ def register_runs(
     Returns:
         `name`, `version`, `alias`, `uri`.
     """
+    import numpy as np
+
     from udt_cluster.evaluation import SegmentationModel, exported_program
     from udt_cluster.tracking import Tracker, register_model
 
@@ -89,20 +90,22 @@ def register_runs(
     model.save_folder(work / "udt")
     summaries = [scores[plan.run]["validation"] for plan in plans]
     metrics = _mean_metrics(summaries)
-    baseline = summaries[0]["baseline"]
+    baseline = [summary["baseline"] for summary in summaries]
     version = register_model(
         Tracker(plans[0].tracking),
         name=job.model_name,
         run_id=plans[0].run_id if len(plans) == 1 else run_id,
         folder=work / "udt",
         program=exported_program(model),
-        example_channels=model.spec.in_channels,
-        tags={**tags, "udt.baseline": json.dumps(baseline, sort_keys=True)},
+        example=np.zeros((2, *model.spec.size, model.spec.in_channels), np.float32),
+        tags={**tags, "baseline": json.dumps(baseline, sort_keys=True)},
         metrics=metrics,
         alias=job.register_.alias,
     )
     shutil.rmtree(work)
-    return {"name": version.name, "version": version.version, "alias": job.register_.alias, "uri": f"models:/{version.name}@{job.register_.alias}", "metrics": metrics}
+    alias = job.register_.alias
+    uri = f"models:/{version.name}@{alias}"
+    return {"name": version.name, "version": version.version, "alias": alias, "uri": uri, "metrics": metrics}
 
 
 def _mean_metrics(summaries: list[dict[str, Any]]) -> dict[str, float]:

@@ -3,13 +3,12 @@
 Each takes what the one before found and returns what it found; `facts()` is what of it goes into the job's record.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster.preflight import gpus_per_worker
-from udt_cluster.cluster.record import JobRecord, Record
+from udt_cluster.cluster.record import JobRecord, Record, data_folder
 from udt_cluster.cluster.train import RunPlan, fit_on_ray
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError
@@ -55,11 +54,6 @@ class Scope:
         return bool(version) and read_commit(data_folder(self.storage, self.job) / version) is not None
 
 
-def data_folder(storage: Location, job: Job) -> Location:
-    """Where the versions of the job's data set lie."""
-    return storage / "data" / job.data.dataset
-
-
 @dataclass(frozen=True)
 class PreparedData:
     """The store, its splits, and what people should know of them."""
@@ -100,13 +94,16 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
         "seconds": round(seconds, 2),
         "warnings": warnings,
     }
-    say(f"data {info.dataset}/{info.version}: {facts['cases']} cases, {facts['samples']} samples" + (", already there" if there else ""))
+    say(
+        f"data {info.dataset}/{info.version}: {facts['cases']} cases, {facts['samples']} samples"
+        + (", already there" if there else "")
+    )
     for warning in warnings:
         say(f"warning: {warning}")
     scope.tracker.log_dataset(
         scope.meta.run_id, name=info.dataset, version=info.version, uri=location.uri, digest=store.commit.digest
     )
-    scope.tracker.set_tags(scope.meta.run_id, {"udt.data_version": info.version, "udt.split_hash": splits.hash})
+    scope.tracker.set_tags(scope.meta.run_id, {"data_version": info.version, "split_hash": splits.hash})
     return PreparedData(location, saved, facts)
 
 
@@ -150,13 +147,13 @@ def _child_run(scope: Scope, prepared: PreparedData, owner: str, fold: int, seed
         parent,
         f"{owner}-f{fold}-s{seed}",
         tags={
-            "udt.job": owner,
-            "udt.fold": str(fold),
-            "udt.seed": str(seed),
-            "udt.data_version": prepared.facts_["version"],
-            "udt.split_hash": prepared.facts_["split_hash"],
+            "job": owner,
+            "fold": fold,
+            "seed": seed,
+            "data_version": prepared.facts_["version"],
+            "split_hash": prepared.facts_["split_hash"],
         },
-        params={"fold": str(fold), "seed": str(seed)},
+        params={"fold": fold, "seed": seed},
     )
     return run
 
@@ -182,7 +179,17 @@ class Scores:
 
     def facts(self) -> dict[str, Any]:
         """Every summary, and the mean over the runs."""
-        return {"runs": self.by_run, "headline": self.headline(), "mean": self.means()}
+        found = {"headline": self.headline(), "mean": self.means(), "warnings": self.warnings()}
+        return {"runs": self.by_run, **found}
+
+    def warnings(self) -> list[str]:
+        """What people must know before they believe the scores."""
+        return [
+            f"{run} {kind}: {warning}"
+            for run, summaries in self.by_run.items()
+            for kind, summary in summaries.items()
+            for warning in summary["warnings"]
+        ]
 
     def means(self) -> dict[str, float]:
         """Mean over the runs of each validation score."""
@@ -216,6 +223,8 @@ def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) 
     scores = Scores(by_run)
     scope.tracker.log_metrics(scope.meta.run_id, {f"mean_{name}": value for name, value in scores.means().items()})
     say(scores.headline())
+    for warning in scores.warnings():
+        say(f"warning: {warning}")
     return scores
 
 
@@ -239,14 +248,14 @@ def register(scope: Scope, prepared: PreparedData, runs: TrainedRuns, scores: Sc
     wanted = scope.job.register_
     chosen = [plan for plan in runs.plans if wanted.what == "ensemble" or plan.run == scores.best()]
     tags = {
-        "udt.job": scope.record.id,
-        "udt.job_hash": scope.meta.job_hash,
-        "udt.data_version": prepared.facts_["version"],
-        "udt.dataset": prepared.facts_["dataset"],
-        "udt.split_hash": prepared.facts_["split_hash"],
-        "udt.git_sha": scope.meta.git_sha,
-        "udt.what": wanted.what,
-        "udt.members": ",".join(plan.run for plan in chosen),
+        "job": scope.record.id,
+        "job_hash": scope.meta.job_hash,
+        "data_version": prepared.facts_["version"],
+        "dataset": prepared.facts_["dataset"],
+        "split_hash": prepared.facts_["split_hash"],
+        "git_sha": scope.meta.git_sha,
+        "what": wanted.what,
+        "members": ",".join(plan.run for plan in chosen),
     }
     task: Any = ray.remote(num_cpus=1, max_retries=1)(register_runs)
     facts = _get(task.remote(chosen, scope.job.to_json(), tags, scores.by_run, scope.meta.run_id))
@@ -264,8 +273,3 @@ def _get(reference: Any) -> dict[str, Any]:
         cause = error.cause or error
         raise cause if hasattr(cause, "exit_code") else JobFailedError(f"{type(cause).__name__}: {cause}") from error
     return value
-
-
-def checksum(parts: list[str]) -> str:
-    """A digest of several digests, in the order given."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -45,14 +45,25 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
     """What a submission would do, as label and text; nothing is started, read or written."""
     runs = [f"fold {fold} seed {seed}" for fold in job.repeat.folds for seed in job.repeat.seeds]
     model, train = job.model, job.train
-    shape = f", {model.num_heads} heads, {model.num_layers} layers, width {model.embed_dim}" if model.architecture == "udtransnet" else ""
+    shape = (
+        f", {model.num_heads} heads, {model.num_layers} layers, width {model.embed_dim}"
+        if model.architecture == "udtransnet"
+        else ""
+    )
     return [
         ("job", f"{job.name} (hash {job.hash})"),
         ("target", target.name if target.is_local else f"{target.name}: {target.jobs_api}"),
         ("storage", target.storage or str(local.default_storage())),
-        ("data", f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}, {job.data.resize}"),
+        (
+            "data",
+            f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}, {job.data.resize}",
+        ),
         ("model", f"{model.architecture}{shape}, skips {', '.join(model.skip_kinds)}"),
-        ("training", f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} workers, ZeRO {train.zero_stage}"),
+        (
+            "training",
+            f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} workers, "
+            f"ZeRO {train.zero_stage}",
+        ),
         ("runs", f"{len(runs)}: {', '.join(runs)}"),
         ("stages", " > ".join(job.stages)),
         ("registers", f"{job.model_name}@{job.register_.alias}" if "register" in job.stages else "nothing"),
@@ -113,7 +124,7 @@ def known_version(job: Job) -> str:
 
     if local_source_problem(job.data.source) is not None:
         return ""
-    version: str = find_version(job.data, FileIndex(udt_home() / "files.sqlite"))[0]
+    version: str = find_version(job.data, job.data.dataset, FileIndex(udt_home() / "files.sqlite"))[0]
     return version
 
 
@@ -122,8 +133,9 @@ def _record(
 ) -> JobRecord:
     job_id = f"{job.name}-{secrets.token_hex(4)}"
     git_sha = _git_sha()
-    tags = {"udt.job": job_id, "udt.job_hash": job.hash, "udt.git_sha": git_sha, "udt.target": target.name}
-    run_id = tracker.start_parent(job.name, job_id, tags=tags, params=job.model_dump(mode="json", by_alias=True))
+    tags = {"job": job_id, "job_hash": job.hash, "git_sha": git_sha, "target": target.name}
+    params = job.model_dump(mode="json", by_alias=True)
+    run_id = tracker.start_parent(job.name, job_id, tags=tags, params=params, key=job_id)
     tracker.log_text(run_id, text, "job.yaml")
     tracker.log_text(run_id, job.to_json(), "job.json")
     record = JobRecord(storage, job_id)
@@ -136,6 +148,7 @@ def _record(
         target=target.name,
         run_id=run_id,
         versions=versions(),
+        run_url=tracker.run_url(run_id),
         git_sha=git_sha,
         evaluates=evaluates,
         data_version=data_version,
@@ -222,7 +235,7 @@ def _died_early(client: "JobSubmissionClient", record: JobRecord) -> str:
 
 def _forget(record: JobRecord, tracker: "Tracker") -> None:
     """A refused job leaves nothing: neither a record nor a run."""
-    tracker.delete_tree(record.record().run_id)
+    tracker.delete(record.record().run_id)
     record.delete()
 
 

@@ -109,8 +109,8 @@ def _complete(target: Target) -> Target:
     missing = [option for field, option in names.items() if getattr(target, field) is None]
     if missing:
         raise UsageError(
-            f"target {target.name!r} has no {', '.join(missing)}; give it with udt-cluster target add {target.name}, or "
-            "by UDT_JOBS_API, MLFLOW_TRACKING_URI and UDT_STORAGE"
+            f"target {target.name!r} has no {', '.join(missing)}; give it with udt-cluster target add {target.name}, "
+            "or by UDT_JOBS_API, MLFLOW_TRACKING_URI and UDT_STORAGE"
         )
     return target
 

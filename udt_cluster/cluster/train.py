@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from udt_cluster.data import DataStore, Normalization
+    from udt_cluster.data import DataStore, EvalLoader, Normalization, TrainLoader
     from udt_cluster.tracking import MetricLog
-    from udt_cluster.training import StorageCheckpoints
+    from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints
 
 log = logging.getLogger("udt_cluster")
 
@@ -116,11 +116,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     log.info("rank %d of %d on %s, run %s", rank, world_size, device, plan.run)
     data = _open_data(plan, job)
     model = _build(plan, job, data.store)
-    engine = DeepSpeedEngine(
-        model, job.train, micro_batch_size=job.train.global_batch_size // world_size
-        if job.train.micro_batch_size is None else job.train.micro_batch_size, device=device, seed=plan.seed,
-    )
-    train, validation = _loaders(data, plan, job, rank=rank, world_size=world_size, device=device)
+    engine = DeepSpeedEngine(model, job.train, device=device, seed=plan.seed)
+    train, validation = _loaders(data, plan, job, engine)
     reporter = RayReporter(plan, job, _metric_log(plan) if rank == 0 else None)
     try:
         result = fit(
@@ -135,7 +132,9 @@ def train_worker(settings: dict[str, Any]) -> None:
         )
     finally:
         reporter.close()
-    ray.train.report({"best_val_dice": result.best_val_dice, "best_epoch": result.best_epoch, "epochs": result.last_epoch})
+    ray.train.report(
+        {"best_val_dice": result.best_val_dice, "best_epoch": result.best_epoch, "epochs": result.last_epoch}
+    )
 
 
 @dataclass(frozen=True)
@@ -181,46 +180,42 @@ def _initialize(model: "nn.Module", source: str) -> None:
 
     weights = load_model(source).networks[0].state_dict()
     own = model.state_dict()
-    wrong = [
-        f"{name}: {tuple(weights[name].shape) if name in weights else 'absent'} there, {tuple(own[name].shape) if name in own else 'absent'} here"
-        for name in sorted(own.keys() | weights.keys())
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
+    shapes = {name: (_shape(weights.get(name)), _shape(own.get(name))) for name in sorted(own.keys() | weights.keys())}
+    wrong = [f"{name}: {there} there, {here} here" for name, (there, here) in shapes.items() if there != here]
     if wrong:
         raise RefusedError(f"train.init_from {source} is another network than model: ({len(wrong)} differ)", wrong[:8])
     model.load_state_dict(weights)
 
 
-def _loaders(
-    data: RunData, plan: RunPlan, job: Job, *, rank: int, world_size: int, device: "torch.device"
-) -> tuple[Any, Any]:
+def _shape(tensor: "torch.Tensor | None") -> tuple[int, ...] | str:
+    return "absent" if tensor is None else tuple(tensor.shape)
+
+
+def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") -> tuple["TrainLoader", "EvalLoader"]:
     from udt_cluster.data import EvalLoader, TrainLoader
 
+    ranks: dict[str, Any] = {"rank": engine.rank, "world_size": engine.world_size, "device": engine.device}
     train = TrainLoader(
         data.store,
         data.train,
         normalization=data.normalization,
         global_batch_size=job.train.global_batch_size,
-        micro_batch_size=job.train.micro_batch_size or job.train.global_batch_size // world_size,
-        rank=rank,
-        world_size=world_size,
+        micro_batch_size=engine.plan.micro_size,
         seed=plan.seed,
         augment=job.train.augment,
-        device=device,
+        **ranks,
     )
     validation = EvalLoader(
         data.store,
         data.validation,
         normalization=data.normalization,
         batch_size=job.evaluate.batch_size,
-        rank=rank,
-        world_size=world_size,
-        device=device,
+        **ranks,
     )
     return train, validation
 
 
-def _checkpoints(plan: RunPlan, job: Job, engine: Any) -> "StorageCheckpoints":
+def _checkpoints(plan: RunPlan, job: Job, engine: "DeepSpeedEngine") -> "StorageCheckpoints":
     from udt_cluster.training import StorageCheckpoints
 
     root = plan.folder / "checkpoints"
@@ -281,7 +276,8 @@ class RayReporter:
             "epochs": self._epochs,
             "step": step,
             "val_dice": None if val_dice != val_dice else val_dice,
-            "eta_seconds": (self._epochs - epoch) * seconds + (self._plan.total - self._plan.number) * self._epochs * seconds,
+            "eta_seconds": (self._epochs - epoch) * seconds
+            + (self._plan.total - self._plan.number) * self._epochs * seconds,
             "at": now(),
         }
         self._plan.record.write_progress(progress)
