@@ -31,7 +31,7 @@ _FILTERS = {
     "cache": "use = egg:swift#memcache",
     "listing_formats": "use = egg:swift#listing_formats",
     "bulk": "use = egg:swift#bulk",
-    "s3api": f"use = egg:swift#s3api\nlocation = {REGION}\ns3_acl = no\ndns_compliant_bucket_names = false",
+    "s3api": f"use = egg:swift#s3api\nlocation = {REGION}\ns3_acl = no\nmulti_delete_concurrency = 16\ndns_compliant_bucket_names = false",
     "tempauth": f"use = egg:swift#tempauth\nuser_{_USER.replace(':', '_')} = {_SECRET} .admin",
     "copy": "use = egg:swift#copy",
     "slo": "use = egg:swift#slo",
@@ -135,7 +135,7 @@ class SwiftServers:
 
     def _make_ring(self, builder: Path, port: int) -> None:
         for step in (["create", "6", "1", "1"], ["add", f"r1z1-127.0.0.1:{port}/d1", "1"], ["rebalance"]):
-            command = [self._programs / "swift-ring-builder", builder, *step]
+            command = [str(self._programs / "swift-ring-builder"), str(builder), *step]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_quiet())
 
 

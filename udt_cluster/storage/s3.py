@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-from udt_cluster.errors import AuthError, StorageUnreachableError
 from udt_cluster.storage.objects import PART_BYTES, Entry
 from udt_cluster.storage.s3_client import S3Client, client
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _PARTS_IN_FLIGHT = 4
-_DELETED_AT_ONCE = 1000
 _T = TypeVar("_T")
 
 
@@ -66,21 +64,18 @@ class S3Object:
         return cast(BinaryIO, io.BufferedReader(raw, buffer_size=2**20))
 
     def entries(self) -> list[Entry]:
-        """All objects below the prefix."""
-        return sorted(self._list(), key=lambda entry: entry.key)
+        """All objects below the prefix; empty ones that stand for folders are none."""
+        connection = client(asynchronous=False)
+        return sorted(_result(connection, self._entries(connection)), key=lambda entry: entry.key)
 
     def delete(self) -> None:
         """Remove the object if it is there."""
         self._call("delete_object", Key=self.key)
 
     def delete_tree(self) -> None:
-        """Remove all objects below the prefix, a thousand with each request."""
-        keys = [{"Key": f"{self._prefix}{entry.key}"} for entry in self._list(with_folders=True)]
-        for first in range(0, len(keys), _DELETED_AT_ONCE):
-            batch = keys[first : first + _DELETED_AT_ONCE]
-            answer = self._call("delete_objects", Delete={"Objects": batch, "Quiet": True})
-            if failed := answer.get("Errors"):
-                raise _not_deleted(f"s3://{self.bucket}/{self.key}", failed)
+        """Remove all objects below the prefix."""
+        connection = client(asynchronous=False)
+        _result(connection, connection.delete_prefix(self.bucket, self._prefix))
 
     def zarr_store(self, *, read_only: bool) -> "Store":
         """The prefix as a Zarr store; Zarr runs an event loop of its own, so it has a client of its own."""
@@ -97,16 +92,14 @@ class S3Object:
         connection = client(asynchronous=False)
         return _result(connection, connection.request(method, Bucket=self.bucket, **arguments))
 
-    def _list(self, *, with_folders: bool = False) -> Iterator[Entry]:
-        more: dict[str, str] = {}
-        while True:
-            page = self._call("list_objects_v2", Prefix=self._prefix, **more)
-            for item in page.get("Contents", []):
-                if with_folders or not item["Key"].endswith("/"):
-                    yield Entry(item["Key"][len(self._prefix) :], int(item["Size"]), str(item["ETag"]).strip('"'))
-            if not page.get("IsTruncated"):
-                return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+    async def _entries(self, connection: S3Client) -> list[Entry]:
+        skip = len(self._prefix)
+        return [
+            Entry(key=item["Key"][skip:], size=int(item["Size"]), token=str(item["ETag"]).strip('"'))
+            async for page in connection.pages(self.bucket, self._prefix)
+            for item in page
+            if not item["Key"].endswith("/")
+        ]
 
     def _write_parts(self, parts: Iterator[bytes]) -> None:
         upload = self._call("create_multipart_upload", Key=self.key)["UploadId"]
@@ -188,9 +181,3 @@ def _regrouped(chunks: Iterable[bytes]) -> Iterator[bytes]:
             del held[:PART_BYTES]
     if held:
         yield bytes(held)
-
-
-def _not_deleted(where: str, failed: list[dict[str, str]]) -> Exception:
-    kind = AuthError if all(item.get("Code") == "AccessDenied" for item in failed) else StorageUnreachableError
-    problems = [f"{item.get('Key')}: {item.get('Code')}" for item in failed]
-    return kind(f"{where}: {len(failed)} objects were not deleted. Check the right to delete and retry:", problems)

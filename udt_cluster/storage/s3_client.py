@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import os
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from s3fs import S3FileSystem
 
+from udt_cluster.errors import AuthError, StorageUnreachableError
 from udt_cluster.storage.failures import error_codes
 from udt_cluster.storage.patience import repeated
 
@@ -78,10 +80,40 @@ class S3Client(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
         bucket, key, _version = self.split_path(path)
         return (await self.get_range(bucket, key, start=start, end=end)).data
 
+    async def pages(self, bucket: str, prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """All objects of a bucket whose keys start with `prefix`, a page (at most 1,000) at a time."""
+        more: dict[str, str] = {}
+        while True:
+            page = await self.request("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+            yield page.get("Contents", [])
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def delete_prefix(self, bucket: str, prefix: str) -> None:
+        """Remove all objects whose keys start with `prefix`, a page with each request.
+
+        Raises:
+            AuthError, StorageUnreachableError: ``problems`` names what was not removed.
+        """
+        pages = [page async for page in self.pages(bucket, prefix)]
+        for page in filter(None, pages):
+            wanted = {"Objects": [{"Key": item["Key"]} for item in page], "Quiet": True}
+            answer = await self.request("delete_objects", Bucket=bucket, Delete=wanted)
+            if failed := answer.get("Errors"):
+                raise _not_deleted(f"s3://{bucket}/{prefix}", failed)
+
+    async def _rm(self, path: str, recursive: bool = False, **_: Any) -> None:
+        bucket, key, _version = self.split_path(path)
+        if recursive:
+            await self.delete_prefix(bucket, f"{key}/" if key else "")
+        else:
+            await self.request("delete_object", Bucket=bucket, Key=key)
+
     async def _exists(self, path: str) -> bool:
         bucket, key, _version = self.split_path(path)
         try:
-            await self._call_s3("head_object", Bucket=bucket, Key=key)
+            await self.request("head_object", Bucket=bucket, Key=key)
         except FileNotFoundError:
             return False
         return True
@@ -137,6 +169,12 @@ def _new_client(*, asynchronous: bool) -> S3Client:
         client_kwargs={"region_name": region} if region else {},
     )
     return made
+
+
+def _not_deleted(where: str, failed: list[dict[str, str]]) -> Exception:
+    kind = AuthError if all(item.get("Code") == "AccessDenied" for item in failed) else StorageUnreachableError
+    problems = [f"{item.get('Key')}: {item.get('Code')}" for item in failed]
+    return kind(f"{where}: {len(failed)} objects were not deleted. Check the right to delete and retry:", problems)
 
 
 def _range_header(start: int | None, end: int | None) -> dict[str, str]:
