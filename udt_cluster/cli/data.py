@@ -1,0 +1,124 @@
+"""Verbs about data sets: data prepare, ls, show."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from udt_cluster.cli.options import AsJson, JobFile, Overrides, TargetName
+from udt_cluster.cli.output import coloured, duration, number, say, show_json, show_pairs, show_table, size
+from udt_cluster.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Prepare data sets, and look at them.")
+
+
+@app.command()
+def prepare(
+    file: JobFile,
+    overrides: Overrides = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="URI", help="Storage to write to. Default: the target's.", show_default=False),
+    ] = None,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare the data set of a job, nothing else.
+
+    What is there already is not made again.
+    """
+    from udt_cluster.cluster.catalog import prepare_data
+    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.config.load import load_job
+
+    job = load_job(file, overrides or ())
+    found = prepare_data(job, target=current_target(target), to=to, on_event=say)
+    if as_json:
+        show_json(found)
+        return
+    _show_facts(found)
+    took = duration(found.get("seconds", 0))
+    show_pairs([("", f"already there; nothing was done ({took})" if found.get("already_there") else f"done in {took}")])
+    say(f"Next: udt-cluster data show {_name(found)} --preview preview.png")
+
+
+@app.command("ls")
+def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
+    """List the prepared data sets of a target."""
+    from udt_cluster.cluster.catalog import data_sets
+    from udt_cluster.cluster.targets import current_target
+
+    found = data_sets(current_target(target))
+    if as_json:
+        show_json(found)
+    elif not found:
+        say("There is no prepared data set yet. Prepare one: udt-cluster data prepare JOB.yaml")
+    else:
+        show_table(["DATA SET", "CASES", "SAMPLES", "SIZE", "STORED", "URI"], [_row(entry) for entry in found])
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    height, width = entry["size"]
+    counts = str(entry["cases"]), str(entry["samples"]), f"{height}x{width}"
+    return f"{entry['dataset']}/{entry['version']}", *counts, size(entry.get("bytes", 0)), str(entry["uri"])
+
+
+@app.command("show")
+def show_one(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="A URI, or DATASET/VERSION as `data ls` shows it.")],
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            "--preview",
+            metavar="OUT.png",
+            help="Draw eight augmented training tiles with their labels.",
+            show_default=False,
+        ),
+    ] = None,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a data set: cases, classes, values."""
+    from udt_cluster.cluster.catalog import show_data
+    from udt_cluster.cluster.targets import current_target
+
+    if preview is not None and not preview.absolute().parent.is_dir():
+        raise UsageError(f"--preview {preview}: there is no folder {preview.absolute().parent}")
+    found = show_data(current_target(target), uri, preview=preview)
+    if as_json:
+        show_json(found)
+        return
+    _show_facts(found)
+    _show_fingerprint(found.get("info", {}))
+    show_pairs([("preview", str(found.get("preview", "")))])
+
+
+def _name(found: Mapping[str, Any]) -> str:
+    return f"{found['dataset']}/{found['version']}"
+
+
+def _show_facts(found: Mapping[str, Any]) -> None:
+    height, width = found["size"]
+    show_pairs(
+        [
+            ("data set", _name(found)),
+            ("uri", str(found["uri"])),
+            ("cases", str(found["cases"])),
+            ("samples", f"{found['samples']} of {height}x{width}"),
+            ("classes", ", ".join(found.get("classes", ()))),
+            ("stored", size(found["bytes"]) if "bytes" in found else ""),
+        ]
+    )
+    for warning in found.get("warnings", ()):
+        say(f"{coloured('warning:', 'yellow', err=True)} {warning}")
+
+
+def _show_fingerprint(info: Mapping[str, Any]) -> None:
+    """A row for each channel, from the attributes of the store."""
+    fingerprint = info.get("fingerprint", {})
+    names = ("mean", "std", "minimum", "percentile_00_5", "percentile_99_5", "maximum")
+    channels = range(len(fingerprint.get("mean", ())))
+    rows = [(str(channel), *(number(fingerprint[name][channel]) for name in names)) for channel in channels]
+    if rows:
+        show_table(["CHANNEL", "MEAN", "STD", "MIN", "0.5 %", "99.5 %", "MAX"], rows)

@@ -1,0 +1,69 @@
+"""Verbs about registered models: models ls, show."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from udt_cluster.cli.options import AsJson, TargetName
+from udt_cluster.cli.output import number, say, show_json, show_pairs, show_table
+
+app = typer.Typer(no_args_is_help=True, help="Look at registered models.")
+_METRICS = ("dice", "val_dice", "mean_dice")
+
+
+@app.command("ls")
+def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
+    """List every version of every model."""
+    from udt_cluster.cluster.catalog import models
+    from udt_cluster.cluster.targets import current_target
+
+    found = models(current_target(target))
+    if as_json:
+        show_json(found)
+    elif not found:
+        say("There is no registered model yet. Make one: udt-cluster submit JOB.yaml --wait")
+    else:
+        show_table(["MODEL", "VERSION", "ALIASES", "DICE", "DATA", "RUN"], [_row(entry) for entry in found])
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    aliases = ", ".join(entry["aliases"])
+    return entry["name"], str(entry["version"]), aliases, _dice(entry), str(entry["data_version"]), str(entry["run_id"])
+
+
+def _dice(entry: Mapping[str, Any]) -> str:
+    metrics = entry["metrics"]
+    return number(next((metrics[name] for name in _METRICS if name in metrics), None))
+
+
+@app.command("show")
+def show_one(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME@alias, NAME, or models:/NAME/3.")],
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one version: its scores, data and tags."""
+    from udt_cluster.cluster.catalog import show_model
+    from udt_cluster.cluster.targets import current_target
+
+    found = show_model(current_target(target), model)
+    if as_json:
+        show_json(found)
+        return
+    show_pairs(
+        [
+            ("model", str(found["name"])),
+            ("version", str(found["version"])),
+            ("aliases", ", ".join(found["aliases"])),
+            ("data", str(found["data_version"] or "")),
+            ("run", str(found["run_id"])),
+            ("uri", str(found.get("uri", ""))),
+            *((f"{name}", number(value, 4)) for name, value in sorted(found["metrics"].items())),
+            *((name, str(value)) for name, value in sorted(found.get("tags", {}).items())),
+        ]
+    )
+    reference = (
+        f"{found['name']}@{found['aliases'][0]}" if found["aliases"] else f"models:/{found['name']}/{found['version']}"
+    )
+    say(f'Next, in Python: udt_cluster.load_model("{reference}").predict(array)')

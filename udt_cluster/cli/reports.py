@@ -1,0 +1,153 @@
+"""A job's status and results in words; every function is given what it prints and asks nobody."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from udt_cluster.cli.output import ago, between, coloured, duration, number, say, show, show_pairs, show_table
+
+if TYPE_CHECKING:
+    from udt_cluster.cluster.jobs import JobStatus
+    from udt_cluster.config.job import Job
+    from udt_cluster.errors import UdtError
+
+_COLOUR = {"SUCCEEDED": "green", "FAILED": "red", "LOST": "red", "STOPPED": "magenta", "PENDING": "yellow"}
+
+
+def short(job_id: str) -> str:
+    """The end of an id, by which a job can be named: `1a2b3c4d` of `acdc-udtransnet-1a2b3c4d`."""
+    return job_id.rpartition("-")[2]
+
+
+def where(target: str | None) -> str:
+    """The option that makes a next command talk to the same target."""
+    return f" --target {quote(target)}" if target else ""
+
+
+def progress_line(status: "JobStatus") -> str:
+    """`train  fold 0 seed 1  epoch 3/10  Dice 0.812  2 min 10 s left`."""
+    progress = status.progress
+    parts = [status.stage or status.state.lower()]
+    if status.stage == "train" and progress.get("epoch") is not None:
+        parts += [f"{name} {progress[name]}" for name in ("fold", "seed") if progress.get(name) is not None]
+        parts.append(f"epoch {progress['epoch']}/{progress.get('epochs', '?')}")
+        if progress.get("val_dice") is not None:
+            parts.append(f"Dice {number(progress['val_dice'])}")
+        if isinstance(left := progress.get("eta_seconds"), int | float) and left > 0:
+            parts.append(f"{duration(left)} left")
+    elif message := status.message or progress.get("message"):
+        parts.append(str(message).splitlines()[0])
+    return "  ".join(parts)
+
+
+def submitted(status: "JobStatus", target: str | None) -> None:
+    """What a person needs after a submission: the id, two pages, and the next commands to type."""
+    show_pairs([("job", status.id), ("dashboard", status.dashboard_url), ("mlflow", status.mlflow_url)])
+    name, on = short(status.id), where(target)
+    say("Next:")
+    say(f"  udt-cluster status {name} --follow{on}    live progress")
+    say(f"  udt-cluster logs -f {name}{on}            its output")
+    say(f"  udt-cluster stop {name}{on}               end it")
+
+
+def detailed(status: "JobStatus") -> None:
+    """One job, with all that it has found so far."""
+    took = between(status.submitted_at, status.finished_at)
+    show_pairs(
+        [
+            ("job", status.id),
+            ("state", coloured(status.state, _COLOUR.get(status.state, "cyan"))),
+            ("progress", "" if status.finished_at else progress_line(status)),
+            ("message", status.message),
+            ("submitted", ago(status.submitted_at)),
+            ("took", took),
+            ("target", status.target),
+            ("dashboard", status.dashboard_url),
+            ("mlflow", status.mlflow_url),
+            ("stages", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in status.seconds.items())),
+            *_found(status.results),
+        ]
+    )
+    scores(status.results)
+
+
+def _found(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if data := results.get("prepare"):
+        counts = f"{data.get('cases', '?')} cases, {data.get('samples', '?')} samples"
+        yield "data", f"{data.get('dataset', '?')}/{data.get('version', '?')} ({counts})"
+        yield "warning", "\n".join(data.get("warnings", ()))
+    if model := results.get("register"):
+        yield "model", f"{model.get('name')} version {model.get('version')}, {model.get('name')}@{model.get('alias')}"
+
+
+def scores(results: Mapping[str, Any]) -> None:
+    """The table of scores: a row for each run and set of cases, the baseline to beat beside the Dice."""
+    by_run: Mapping[str, Mapping[str, Any]] = results.get("evaluate", {}).get("runs", {})
+    entries = [(run, kind, summary) for run, kinds in by_run.items() for kind, summary in kinds.items()]
+    if not entries:
+        return
+    units = {str(summary.get("unit") or "") for _, _, summary in entries} - {""}
+    unit = f" ({units.pop()})" if len(units) == 1 else ""
+    rows = [_score_row(run, kind, summary) for run, kind, summary in entries]
+    show("")
+    show_table(["RUN", "CASES", "OF", "DICE", "BASELINE", "IOU", f"HD95{unit}"], rows)
+    for warning in dict.fromkeys(text for _, _, summary in entries for text in summary.get("warnings", ())):
+        say(f"{coloured('warning:', 'yellow', err=True)} {warning}")
+
+
+def _score_row(run: str, kind: str, summary: Mapping[str, Any]) -> Sequence[str]:
+    mean, baseline = summary.get("mean", {}), summary.get("baseline", {})
+    fold_and_seed = "-".join(run.split("-")[-2:])
+    return (
+        fold_and_seed,
+        str(summary.get("cases", "-")),
+        kind,
+        number(mean.get("dice")),
+        number(baseline.get("dice")),
+        number(mean.get("iou")),
+        number(mean.get("hd95"), 2),
+    )
+
+
+def finished(status: "JobStatus", *, scale_up: str, target: str | None) -> None:
+    """The end of a job that went well: scores, the model, where to look, and how to scale it up."""
+    detailed(status)
+    name, on = short(status.id), where(target)
+    say("\nNext:")
+    say(f"  {status.mlflow_url}    curves, pictures, every case's scores")
+    if model := status.results.get("register"):
+        reference = f"{model.get('name')}@{model.get('alias')}"
+        say(f"  udt-cluster models show {reference}{on}")
+        say(f'  in Python: udt_cluster.load_model("{reference}").predict(array)')
+    if "evaluate" in status.results:
+        say(f"  udt-cluster evaluate {name} --test{on}    the test cases, once, at the end of a study")
+    if scale_up:
+        say(f"  {scale_up}    more runs, for numbers to trust")
+
+
+def scale_up(job: "Job", file: str, overrides: Sequence[str], target: str | None) -> str:
+    """The command that does the same with all folds, or, when they are there already, with three seeds."""
+    folds = list(range(job.data.splits.k))
+    more = f"repeat.folds={_listed(folds)}" if list(job.repeat.folds) != folds else "repeat.seeds=[1,2,3]"
+    if more.startswith("repeat.seeds") and len(job.repeat.seeds) > 1:
+        return ""
+    kept = [text for text in overrides if text.partition("=")[0].strip() != more.partition("=")[0]]
+    options = " ".join(f"--set {quote(text)}" for text in (*kept, more))
+    return f"udt-cluster submit {quote(file)} {options}{where(target)}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return f"[{','.join(map(str, numbers))}]"
+
+
+def failure(status: "JobStatus", target: str | None) -> "UdtError":
+    """The error that a job which did not succeed ends a waiting command with: the driver's own, if it left one."""
+    from udt_cluster.errors import JobFailedError, RefusedError, UnreachableError, UsageError
+
+    found = status.results.get("error", {})
+    kinds = {2: UsageError, 3: RefusedError, 4: UnreachableError}
+    kind = kinds.get(found.get("exit_code", 1), JobFailedError) if status.state == "FAILED" else JobFailedError
+    reason = status.message.splitlines()[0] if status.message else "no reason was given"
+    stage = f" in stage {status.stage}" if status.stage else ""
+    look = f"Its output: udt-cluster logs {short(status.id)}{where(target)}"
+    return kind(f"job {status.id} is {status.state}{stage}: {reason.rstrip('.')}. {look}", found.get("problems", ()))
