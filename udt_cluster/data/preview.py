@@ -22,6 +22,7 @@ from udt_cluster.errors import DataError
 ROWS, COLUMNS = 2, 4
 _TILES = ROWS * COLUMNS
 _LOOKED_AT = 3 * _TILES
+_WIDTH, _MARGIN, _GAP, _HEADER, _CAPTION, _FOOTER = 12.0, 0.18, 0.11, 1.0, 0.42, 0.62  # inches
 _BACKGROUND, _TEXT, _FAINT = "#14181d", "#f2f4f6", "#9aa4af"
 # Okabe and Ito's colours for the colour-blind, those that show on tissue and on grey first.
 _COLOURS = ("#f0e442", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#ffffff")
@@ -45,24 +46,34 @@ def render_preview(store: DataStore, normalization: Normalization, *, seed: int 
         recipe: A key of `augment.RECIPES`.
 
     Returns:
-        A PNG, about 1800 x 1170 pixels.
+        A PNG, 1800 pixels wide; about 1150 high where samples are square.
 
     Raises:
         DataError: the data set has no training samples.
     """
     tiles = _tiles(store, normalization, seed=seed, recipe=recipe)
-    figure = Figure(figsize=(12, 7.8), dpi=150, facecolor=_BACKGROUND)
-    grid = figure.subplots(ROWS, COLUMNS, squeeze=False)
-    figure.subplots_adjust(left=0.015, right=0.985, top=0.875, bottom=0.08, wspace=0.04, hspace=0.17)
+    figure, places = _sheet(store.info.size)
     window = _window([tile.image for tile in tiles], normalization)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, tile in zip(grid.flat, tiles, strict=False):
-        _draw(axes, tile, window, classes=store.info.num_classes)
+    for place, tile in zip(places, tiles, strict=False):
+        _draw(figure.add_axes(place), tile, window, classes=store.info.num_classes)
     _inscribe(figure, store, normalization, recipe)
     out = io.BytesIO()
     figure.savefig(out, format="png", facecolor=_BACKGROUND, metadata={"Software": None})
     return out.getvalue()
+
+
+def _sheet(size: tuple[int, int]) -> tuple[Figure, list[tuple[float, float, float, float]]]:
+    """An empty sheet, and where the tiles go: (left, bottom, width, height) in parts of it, row by row."""
+    wide = (_WIDTH - 2 * _MARGIN - (COLUMNS - 1) * _GAP) / COLUMNS
+    high = wide * size[0] / size[1]
+    total = _HEADER + ROWS * high + (ROWS - 1) * _CAPTION + _FOOTER
+    corners = [
+        (_MARGIN + column * (wide + _GAP), total - _HEADER - high - row * (high + _CAPTION))
+        for row in range(ROWS)
+        for column in range(COLUMNS)
+    ]
+    figure = Figure(figsize=(_WIDTH, total), dpi=150, facecolor=_BACKGROUND)
+    return figure, [(left / _WIDTH, bottom / total, wide / _WIDTH, high / total) for left, bottom in corners]
 
 
 def _tiles(store: DataStore, normalization: Normalization, *, seed: int, recipe: str) -> list[_Tile]:
@@ -119,7 +130,8 @@ def _draw(axes: Axes, tile: _Tile, window: tuple[float, float], *, classes: int)
     low, high = window
     channels = tile.image[:3] if len(tile.image) >= 3 else tile.image[:1].repeat(3, axis=0)
     shown = np.clip((channels - low) / (high - low), 0, 1).transpose(1, 2, 0)
-    axes.imshow(shown, interpolation="nearest")
+    axes.axis("off")
+    axes.imshow(shown, interpolation="nearest", aspect="auto")
     for index in range(1, classes):
         inside = tile.label == index
         if inside.any() and not inside.all():
@@ -141,11 +153,12 @@ def _inscribe(figure: Figure, store: DataStore, normalization: Normalization, re
         f"version {info.version}   ·   {len(store.cases):,} cases, {store.num_samples:,} samples   ·   {size}, "
         f"{info.resize}   ·   {info.channels} × {info.dtype}, {normalization.kind}   ·   augmentation: {recipe}"
     )
-    figure.text(0.015, 0.945, info.dataset, color=_TEXT, fontsize=15, fontweight="bold")
-    figure.text(0.015, 0.912, facts, color=_FAINT, fontsize=9)
+    left, inch = _MARGIN / _WIDTH, 1 / figure.get_figheight()
+    figure.text(left, 1 - 0.42 * inch, info.dataset, color=_TEXT, fontsize=15, fontweight="bold")
+    figure.text(left, 1 - 0.68 * inch, facts, color=_FAINT, fontsize=9)
     figure.legend(
         handles=_legend(info.class_names, info.fingerprint.class_fractions),
-        loc="lower left", bbox_to_anchor=(0.008, 0.005), ncols=min(6, info.num_classes), frameon=False,
+        loc="lower left", bbox_to_anchor=(0.008, 0.08 * inch), ncols=min(6, info.num_classes), frameon=False,
         labelcolor=_TEXT, fontsize=9.5, handlelength=1.4, columnspacing=2.2,
     )  # fmt: skip
 

@@ -44,10 +44,21 @@ def count_of(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 def test_eight_tiles_with_outlines_in_the_legend_s_colours(channels, dtype, kind):
     store = store_of(*[3] * 10, channels=channels, dtype=dtype)
     picture = pixels(render_preview(store, normalization(store, kind)))
-    assert picture.shape == (1170, 1800, 3)
+    assert picture.shape[1] == 1800
     # Outlines of 16 and of 8 pixels a side in tiles of about 400: some 800 and 400 pixels each, 2 wide, in eight tiles.
     assert count_of(picture, YELLOW) > 8 * 800
     assert 8 * 400 < count_of(picture, BLUE) < count_of(picture, YELLOW)
+
+
+def test_tiles_keep_their_shape():
+    """A grey picture on the dark sheet is as high as its size says: rows of grey pixels against columns of them."""
+    cases = make_cases([f"case{n}" for n in range(8)])
+    store = MemoryDataStore(cases=cases, size=(32, 64))
+    store.images[:], store.labels[:] = 128, 0
+    grey = np.abs(pixels(render_preview(store, normalization(store), recipe="none")).astype(int) - 128).max(axis=-1) < 2
+    high, wide = grey.any(axis=1).sum() / 2, grey.any(axis=0).sum() / 4
+    assert wide == pytest.approx(2 * high, rel=0.02)
+    assert wide > 400
 
 
 def test_one_seed_gives_one_picture():
