@@ -9,7 +9,7 @@ from typing import Any
 from udt_cluster.cluster import jobs, local
 from udt_cluster.cluster.connection import check
 from udt_cluster.cluster.record import TERMINAL, data_folder
-from udt_cluster.cluster.submit import known_version
+from udt_cluster.cluster.submit import look_at_source
 from udt_cluster.cluster.targets import LOCAL, Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import UsageError
@@ -33,7 +33,7 @@ def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable
     began = time.monotonic()
     if to is not None:
         target = Target(LOCAL, storage=to)
-    version = known_version(job)
+    version = look_at_source(job).version
     storage = Location.parse(target.storage or str(local.default_storage()))
     location = data_folder(storage, job) / version if version else None
     there = location is not None and read_commit(location) is not None

@@ -139,13 +139,11 @@ def logs(target: Target, job_id: str, *, follow: bool) -> Iterator[str]:
     record = _record(target, job_id)
     if known.jobs_api is None:
         raise RefusedError(
-            f"the log of {record.id} went with the local cluster that ran it; its record: udt-cluster status {record.id}"
+            f"the log of {record.id} went with its local cluster; its record: udt-cluster status {record.id}"
         )
     client = connect(known)
     if job_state(client, record.id) is None:
-        raise RefusedError(
-            f"no log of {record.id}: the cluster was restarted; see udt-cluster status {record.id}"
-        )
+        raise RefusedError(f"no log of {record.id}: the cluster was restarted; udt-cluster status {record.id}")
     seen = 0
     while True:
         with api_errors(known):
@@ -165,7 +163,7 @@ def stop(target: Target, job_id: str) -> JobStatus:
     Raises:
         RefusedError: it has ended already.
     """
-    from udt_cluster.tracking import Tracker, discard_incomplete
+    from udt_cluster.tracking import Tracker, discard_unfinished
 
     status = find_job(target, job_id)
     if status.state in TERMINAL - {LOST}:
@@ -178,7 +176,7 @@ def stop(target: Target, job_id: str) -> JobStatus:
     if known.tracking:
         tracker = Tracker(known.tracking)
         tracker.finish_tree(status.run_id, "KILLED")
-        discard_incomplete(tracker, status.id)
+        discard_unfinished(tracker, status.run_id)
     return find_job(target, status.id)
 
 

@@ -44,7 +44,11 @@ class Record:
     evaluates: str = ""
     """Id of the job whose models this one scores, for `udt-cluster evaluate`."""
     data_version: str = ""
-    """Version of the data set, when the submitter could see the source."""
+    """Version of the data set, when the submitter could see the source; empty otherwise."""
+    group_by: str = ""
+    """What its folds keep together, likewise."""
+    warnings: tuple[str, ...] = ()
+    """What the submitter found out about the source."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from udt_cluster.errors import JobFailedError
 from udt_cluster.storage import Location, read_commit
 
 if TYPE_CHECKING:
+    from data_prep import Prepared
     from udt_cluster.tracking import Tracker
 
 Say = Callable[[str], None]
@@ -69,42 +70,53 @@ class PreparedData:
 
 def prepare(scope: Scope, say: Say) -> PreparedData:
     """Bring the data set's version into storage unless it is there, and write the splits beside it."""
-    from udt_cluster.cluster.prep import prepare_on_ray
     from udt_cluster.data import DataStore, make_splits, save_splits
 
-    if scope.prepared_before():
-        location, seconds, there = data_folder(scope.storage, scope.job) / scope.meta.data_version, 0.0, True
-    else:
-        outcome = prepare_on_ray(scope.job.data, scope.storage, say)
-        location, seconds, there = outcome.location, outcome.seconds, outcome.already_there
-    store = DataStore.open(location)
+    found = _bring_in(scope, say)
+    store = DataStore.open(found.location)
     info = store.info
-    splits = make_splits(store.cases, scope.job.data.splits, group_by=info.group_by, data_version=info.version)
-    saved = save_splits(location, splits)
-    warnings = [*info.provenance.get("warnings", []), *splits.warnings]
+    splits = make_splits(store.cases, scope.job.data.splits, group_by=found.group_by, data_version=info.version)
+    saved = save_splits(found.location, splits)
+    warnings = list(dict.fromkeys([*found.warnings, *info.provenance.get("warnings", []), *splits.warnings]))
     facts = {
         "dataset": info.dataset,
         "version": info.version,
-        "uri": location.uri,
+        "uri": found.location.uri,
         "split_hash": splits.hash,
         "cases": len(store.cases.ids),
         "samples": int(store.cases.num_samples.sum()),
         "class_names": list(info.class_names),
-        "already_there": there,
-        "seconds": round(seconds, 2),
+        "already_there": found.already_there,
+        "seconds": round(found.seconds, 2),
         "warnings": warnings,
     }
     say(
         f"data {info.dataset}/{info.version}: {facts['cases']} cases, {facts['samples']} samples"
-        + (", already there" if there else "")
+        + (", already there" if found.already_there else "")
     )
     for warning in warnings:
         say(f"warning: {warning}")
     scope.tracker.log_dataset(
-        scope.meta.run_id, name=info.dataset, version=info.version, uri=location.uri, digest=store.commit.digest
+        scope.meta.run_id, name=info.dataset, version=info.version, uri=found.location.uri, digest=store.commit.digest
     )
     scope.tracker.set_tags(scope.meta.run_id, {"data_version": info.version, "split_hash": splits.hash})
-    return PreparedData(location, saved, facts)
+    return PreparedData(found.location, saved, facts)
+
+
+def _bring_in(scope: Scope, say: Say) -> "Prepared":
+    from data_prep import Prepared
+    from udt_cluster.cluster.prep import prepare_on_ray
+
+    if not scope.prepared_before():
+        return prepare_on_ray(scope.job.data, scope.storage, say)
+    return Prepared(
+        location=data_folder(scope.storage, scope.job) / scope.meta.data_version,
+        version=scope.meta.data_version,
+        already_there=True,
+        group_by="patient" if scope.meta.group_by == "patient" else "case",
+        warnings=tuple(scope.meta.warnings),
+        seconds=0.0,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +61,8 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
         ("model", f"{model.architecture}{shape}, skips {', '.join(model.skip_kinds)}"),
         (
             "training",
-            f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} workers, "
-            f"ZeRO {train.zero_stage}",
+            f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} workers,"
+            f" ZeRO {train.zero_stage}",
         ),
         ("runs", f"{len(runs)}: {', '.join(runs)}"),
         ("stages", " > ".join(job.stages)),
@@ -90,6 +90,7 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
     from udt_cluster.tracking import Tracker
 
     _refuse_unseen_source(job, target)
+    source = look_at_source(job)
     target = resolve(target, say)
     assert target.storage is not None
     assert target.tracking is not None
@@ -97,8 +98,7 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
     storage, tracker = Location.parse(target.storage), Tracker(target.tracking)
     probe(storage / "probes")
     tracker.ping()
-    version = known_version(job)
-    record = _record(job, storage, tracker, target=target, text=job_text, evaluates=evaluates, data_version=version)
+    record = _record(job, storage, tracker, target=target, text=job_text, evaluates=evaluates, source=source)
     try:
         client = connect(target)
         say(f"handing {record.id} to {target.jobs_api}")
@@ -117,19 +117,39 @@ def _refuse_unseen_source(job: Job, target: Target) -> None:
         raise RefusedError(problem)
 
 
-def known_version(job: Job) -> str:
-    """The data set's version, when this machine sees the source; empty otherwise."""
-    from data_prep import FileIndex, find_version
+@dataclass(frozen=True)
+class Source:
+    """What this machine can say of the job's source.
+
+    Attributes:
+        version: The data set's version.
+        group_by: What its folds keep together.
+        warnings: What people must know of it.
+    """
+
+    version: str = ""
+    group_by: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def look_at_source(job: Job) -> Source:
+    """The data set's version, where this machine sees the source; empty where it does not.
+
+    Raises:
+        DataError: the source is incomplete; every finding is listed.
+    """
+    from data_prep import FileIndex, choose_groups, find_version
     from udt_cluster.config.home import udt_home
 
     if local_source_problem(job.data.source) is not None:
-        return ""
-    version: str = find_version(job.data, job.data.dataset, FileIndex(udt_home() / "files.sqlite"))[0]
-    return version
+        return Source()
+    version, discovery = find_version(job.data, job.data.dataset, FileIndex(udt_home() / "files.sqlite"))
+    group_by, warnings = choose_groups(job.data, discovery)
+    return Source(version, group_by, (*discovery.warnings, *warnings))
 
 
 def _record(
-    job: Job, storage: Location, tracker: "Tracker", *, target: Target, text: str, evaluates: str, data_version: str
+    job: Job, storage: Location, tracker: "Tracker", *, target: Target, text: str, evaluates: str, source: Source
 ) -> JobRecord:
     job_id = f"{job.name}-{secrets.token_hex(4)}"
     git_sha = _git_sha()
@@ -151,7 +171,9 @@ def _record(
         run_url=tracker.run_url(run_id),
         git_sha=git_sha,
         evaluates=evaluates,
-        data_version=data_version,
+        data_version=source.version,
+        group_by=source.group_by,
+        warnings=source.warnings,
     )
     record.create(facts, job, text)
     return record

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from udt_cluster.tracking.connection import tracking_errors as tracking_errors
     from udt_cluster.tracking.metric_log import MetricLog as MetricLog
     from udt_cluster.tracking.registry import ModelVersion as ModelVersion
+    from udt_cluster.tracking.registry import discard_unfinished as discard_unfinished
     from udt_cluster.tracking.registry import download as download
     from udt_cluster.tracking.registry import list_models as list_models
     from udt_cluster.tracking.registry import register_model as register_model
@@ -32,6 +33,7 @@ __all__ = [
     "Run",
     "Tracker",
     "default_uri",
+    "discard_unfinished",
     "download",
     "flatten",
     "list_models",
@@ -57,7 +59,7 @@ _MODULES = {
     "address": ("default_uri",),
     "connection": ("tracking_errors",),
     "metric_log": ("MetricLog",),
-    "registry": ("ModelVersion", "download", "list_models", "register_model", "resolve", "show"),
+    "registry": ("ModelVersion", "discard_unfinished", "download", "list_models", "register_model", "resolve", "show"),
     "runs": ("Run", "Tracker", "flatten"),
     "server": ("server_command",),
 }

@@ -185,6 +185,28 @@ def register_model(
     return resolve(f"{name}/{version.version}", tracker=tracker)
 
 
+def discard_unfinished(tracker: Tracker, run_id: str) -> list[str]:
+    """Delete the versions of a job that was stopped: those of its runs that no alias has been moved to.
+
+    Args:
+        tracker: The server.
+        run_id: The job's parent run.
+
+    Returns:
+        `name/version` of what was deleted.
+    """
+    runs = [run_id, *(child.run_id for child in tracker.list_runs(parent_id=run_id))]
+    discarded = []
+    with tracker.calls() as client:
+        aliases = _aliases(client)
+        for run in runs:
+            for version in _versions(client, f"run_id = '{run}'"):
+                if int(version.version) not in aliases.get(version.name, {}).values():
+                    client.delete_model_version(version.name, version.version)
+                    discarded.append(f"{version.name}/{version.version}")
+    return discarded
+
+
 def _open(tracker: Tracker | None) -> Tracker:
     return tracker or Tracker(default_uri())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
@@ -149,6 +149,20 @@ class Tracker:
                 client.update_run(run_id, status)
             else:
                 client.set_terminated(run_id, status)
+
+    def finish_tree(self, run_id: str, status: Status) -> None:
+        """End a run and those of its children that have not ended, each with this status."""
+        for child in self.list_runs(parent_id=run_id):
+            if child.end_time is None:
+                self.finish(child.run_id, status)
+        self.finish(run_id, status)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Log numbers that are measured once; those of a training go through :class:`MetricLog`."""
+        at = int(time.time() * 1000)
+        points = [Metric(key, float(value), at, step) for key, value in metrics.items()]
+        with self.calls() as client:
+            client.log_batch(run_id, metrics=points, synchronous=True)
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags; None is left out, and what is longer than MLflow allows is cut."""
