@@ -7,6 +7,7 @@ the exported program with the weights as plain tensors. MLflow checks it record 
 
 import hashlib
 import shutil
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,14 +46,18 @@ def write_model(
     import torch
 
     output = program.module()(torch.from_numpy(example)).numpy()
-    mlflow.pytorch.save_model(
-        _stand_in(),
-        str(folder),
-        signature=_signature(example, output),
-        input_example=example,
-        serialization_format="pt2",
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS],
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", category=UserWarning
+        )  # MLflow about type hints of its own, when it is imported
+        mlflow.pytorch.save_model(
+            _stand_in(),
+            str(folder),
+            signature=_signature(example, output),
+            input_example=example,
+            serialization_format="pt2",
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS],
+        )
     # MLflow would export the network once more, for minutes and without our dynamic shapes.
     torch.export.save(program, folder / "data" / "model.pt2")
     shutil.copytree(own_files, folder / OWN_FOLDER)

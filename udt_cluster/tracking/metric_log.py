@@ -122,6 +122,8 @@ class MetricLog:
             items = [self._incoming.get(), *_waiting(self._incoming)]
             finished = None in items
             self._enqueue(self._kept([value for item in items if item is not None for value in self._values(item)]))
+        if self._spool is not None:
+            self._spool.close()
         with self._state:
             self._written = True
             self._state.notify_all()

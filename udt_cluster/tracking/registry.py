@@ -1,5 +1,6 @@
 """The model registry: versions that are made once, aliases that are moved, and the way back to the files."""
 
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,12 +55,12 @@ class ModelVersion:
         return self.tags.get(DATA_VERSION)
 
     def summary(self) -> dict[str, Any]:
-        """Name, version, aliases, metrics, data_version, run_id."""
+        """Name, version, aliases, metrics (None where undefined), data_version, run_id; all of it JSON."""
         return {
             "name": self.name,
             "version": self.version,
             "aliases": list(self.aliases),
-            "metrics": dict(self.metrics),
+            "metrics": {key: None if math.isnan(value) else value for key, value in self.metrics.items()},
             "data_version": self.data_version,
             "run_id": self.run_id,
         }
@@ -318,7 +319,12 @@ def _create_version(client: MlflowClient, name: str, run_id: str, content: str, 
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     client.create_model_version(
-        name, f"models:/{model.model_id}", run_id, tags={CHECKSUM: content}, model_id=model.model_id
+        name,
+        f"models:/{model.model_id}",
+        run_id,
+        tags={CHECKSUM: content},
+        model_id=model.model_id,
+        await_creation_for=0,
     )
     version = _existing(client, name, run_id, content)
     assert version is not None

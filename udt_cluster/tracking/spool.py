@@ -84,9 +84,13 @@ class Spool:
             os.fsync(file.fileno())
         scratch.replace(self._sent_path)
 
+    def close(self) -> None:
+        """Nothing more will be appended."""
+        self._file.close()
+
     def remove(self) -> None:
         """Delete the files: everything was delivered."""
-        self._file.close()
+        self.close()
         self.path.unlink(missing_ok=True)
         self._sent_path.unlink(missing_ok=True)
 
