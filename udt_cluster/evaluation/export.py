@@ -1,9 +1,10 @@
 """The model as a graph that needs torch and nothing of ours: raw (B, H, W, C) float32 in, masks (B, H, W) uint8 out.
 
-What tracking registers is the same module: MLflow's `pt2` flavour calls `torch.export` itself, with `Dim.AUTO` for each
--1 of the signature, and `AUTO` freezes without a word whatever it cannot keep dynamic. So :func:`exported_program` asks
-for `Dim.DYNAMIC`, which raises instead; a module that passes here stays dynamic there.
+Every dimension is asked for as `Dim.DYNAMIC`: `Dim.AUTO`, which MLflow's `pt2` flavour uses, freezes without a word
+whatever it cannot keep dynamic.
 """
+
+import copy
 
 import torch
 from torch.export import Dim, ExportedProgram, export
@@ -16,17 +17,17 @@ EXAMPLE_BATCH = 2
 
 
 def export_module(model: SegmentationModel) -> RawToMask:
-    """The module to export: (B, H, W, C) to (B, H, W) uint8, in evaluation mode, without gradients, on the CPU.
+    """The module to export: (B, H, W, C) to (B, H, W) uint8, in evaluation mode, without gradients.
 
-    The weights are the model's own, so that nothing is copied; for a model on a GPU they are moved.
+    On the CPU always: a loaded graph cannot move its weights to another device.
     """
-    return model.pipeline.cpu() if model.device.type == "cpu" else model.to("cpu").pipeline
+    return model.pipeline if model.device.type == "cpu" else copy.deepcopy(model.pipeline).cpu()
 
 
 def export_example(model: SegmentationModel) -> torch.Tensor:
     """Raw images (2, H, W, C) float32 to trace with; H and W differ from each other and from the network's size."""
-    height, width = (side + 16 * (position + 1) for position, side in enumerate(model.spec.size))
-    return torch.zeros(EXAMPLE_BATCH, height, width, model.spec.in_channels)
+    longest = max(model.spec.size)
+    return torch.zeros(EXAMPLE_BATCH, longest + 8, longest + 24, model.spec.in_channels)
 
 
 def exported_program(model: SegmentationModel) -> ExportedProgram:

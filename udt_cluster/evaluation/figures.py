@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,8 @@ class Panel:
         slice: Index of the slice, and how many there are.
         aspect: Height of a pixel over its width.
         resize: How the sample was made of the image.
+        is_canonical: Rows run to the patient's front and columns to the right (RAS), as volumes with an affine do; the
+            picture is then turned to the radiological view: front at the top, the patient's right at the left.
     """
 
     row: CaseScore
@@ -48,6 +50,7 @@ class Panel:
     slice: tuple[int, int]
     aspect: float
     resize: Literal["stretch", "pad"]
+    is_canonical: bool = False
 
 
 def overlay_name(rank: str, case: str) -> str:
@@ -75,6 +78,9 @@ def draw_overlay(panel: Panel, class_names: Sequence[str], *, title: str) -> byt
         left=0.2 / _WIDTH, right=1 - 0.2 / _WIDTH, bottom=_FOOT / total, top=1 - _HEAD / total, wspace=0.025
     )
     picture = displayed(panel.image, (height, width), panel.resize)
+    if panel.is_canonical:
+        picture = picture[::-1, ::-1]
+        panel = replace(panel, prediction=panel.prediction[::-1, ::-1], reference=panel.reference[::-1, ::-1])
     _draw_plain(axes[0], picture, panel.aspect)
     _draw_classes(axes[1], picture, panel.reference, aspect=panel.aspect)
     _draw_classes(axes[2], picture, panel.prediction, aspect=panel.aspect)
@@ -141,9 +147,7 @@ def _fill(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, aspect: flo
     axis.imshow(layer, interpolation="nearest", aspect=aspect)
 
 
-def _contour(
-    axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: float = 1.5, halo: bool = True
-) -> None:
+def _contour(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: float = 1.5, halo: bool = True) -> None:
     """The outline of a mask, closed where it meets the border, with a dark halo so that it is seen on any tissue."""
     from matplotlib.patheffects import Normal, Stroke
 
@@ -167,7 +171,9 @@ def _write_head(figure: "Figure", panel: Panel, *, title: str, total: float) -> 
     if np.isfinite(hd95):
         scores.append(f"HD95 {hd95:.1f} {panel.row.unit}")
     figure.text(1 - left, top, "   ".join(scores), fontsize=15, fontweight="bold", color=_INK, va="top", ha="right")
-    text = f"{title.replace('_', ' ')}{where}; scores are of the whole {'volume' if depth > 1 else 'image'}"
+    view = ", radiological view" if panel.is_canonical else ""
+    scope = "; scores are of the whole volume" if depth > 1 else ""
+    text = f"{title.replace('_', ' ')}{where}{view}{scope}"
     figure.text(left, 1 - 0.48 / total, text, fontsize=10, color=_FAINT, va="top")
 
 

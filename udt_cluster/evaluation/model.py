@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from udt_cluster.errors import CorruptError, DataError, UsageError
 from udt_cluster.evaluation.pipeline import RawToMask
 from udt_cluster.evaluation.spec import ModelSpec, read_folder, read_weights, write_folder
-from udt_cluster.models import build_model
+from udt_cluster.models import build_model, output_channels
 from udt_cluster.storage import Location
 
-_REGISTERED = re.compile(r"(models:/)?(?P<name>[^/@:\s]+)(@(?P<alias>[^/@:\s]+)|/(?P<version>\d+))")
+_REGISTERED = re.compile(r"(models:/)?[^/@:\s]+(@[^/@:\s]+|/\d+)")
 _FORMS = '"name@alias", "name/3", "models:/name@alias", "models:/name/3", or the folder of a model (a path or s3://...)'
 
 
@@ -220,12 +220,10 @@ def load_model(uri: str | Path, *, device: str | torch.device = "auto") -> Segme
 
 def _fetch(uri: str, folder: Path) -> Path:
     """Copy the model that a URI names into a folder; says where in it the model lies."""
-    if registered := _REGISTERED.fullmatch(uri):
-        from udt_cluster import tracking  # mlflow: seconds, and not needed for folders
+    if _REGISTERED.fullmatch(uri):
+        from udt_cluster.tracking import download  # mlflow: seconds, and not needed for folders
 
-        name, alias, version = registered["name"], registered["alias"], registered["version"]
-        reference = f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"
-        return tracking.download(tracking.Tracker(tracking.default_uri()), reference, folder)
+        return download(uri, folder)
     if not uri.startswith(("s3://", "file://")):
         raise UsageError(f"{uri!r} is not a model: there is no such folder. Allowed: {_FORMS}")
     location = Location.parse(uri)
@@ -240,7 +238,8 @@ def _fetch(uri: str, folder: Path) -> Path:
 
 def _build(spec: ModelSpec, state: dict[str, Tensor]) -> nn.Module:
     config = spec.model.model_copy(update={"pretrained": "none"})  # all weights are in the folder
-    network = build_model(config, in_channels=spec.in_channels, num_classes=spec.num_classes)
+    channels = output_channels(spec.num_classes)
+    network = build_model(config, in_channels=spec.in_channels, num_classes=channels)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

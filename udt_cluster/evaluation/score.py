@@ -1,10 +1,9 @@
 """Score a model on cases of a store, at native resolution: tables, a summary, and pictures of the worst and best."""
 
 import csv
-import heapq
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy.typing as npt
 from udt_cluster.config.job import EvaluateConfig
 from udt_cluster.data import DataStore
 from udt_cluster.errors import DataError
-from udt_cluster.evaluation.figures import Panel, draw_overlay, overlay_name
-from udt_cluster.evaluation.metrics import METRICS, Mask, case_metrics, count_classes
+from udt_cluster.evaluation.gallery import Gallery
+from udt_cluster.evaluation.metrics import METRICS, case_metrics, count_classes
 from udt_cluster.evaluation.model import SegmentationModel
 from udt_cluster.evaluation.spec import complete_folder
 from udt_cluster.evaluation.summary import CaseScore, Summary, summarize
@@ -56,7 +55,7 @@ def score(
     if len(cases) == 0:
         raise DataError("there are no cases to score")
     _check_fit(model, store)
-    gallery = _Gallery(config.worst)
+    gallery = Gallery(config.worst)
     metrics = tuple(name for name in METRICS if name in config.metrics or name == "dice")
     scores = []
     with complete_folder(output) as folder:
@@ -79,7 +78,7 @@ def _score_case(
     *,
     config: EvaluateConfig,
     metrics: Sequence[str],
-    gallery: "_Gallery",
+    gallery: Gallery,
 ) -> CaseScore:
     table, samples = store.cases, _samples(store, case)
     reference = store.native_label(case)
@@ -89,9 +88,7 @@ def _score_case(
     sizes = [float(size) for size in table.spacing[case][0 if is_volume else 1 :]]
     spacing = sizes if all(math.isfinite(size) for size in sizes) else None
     predicted, expected = (prediction, reference) if is_volume else (prediction[0], reference[0])
-    scores = case_metrics(
-        predicted, expected, num_classes=model.num_classes, spacing=spacing, metrics=metrics
-    )
+    scores = case_metrics(predicted, expected, num_classes=model.num_classes, spacing=spacing, metrics=metrics)
     counts = count_classes(predicted, expected, num_classes=model.num_classes)
     row = CaseScore(
         case=table.ids[case],
@@ -103,7 +100,9 @@ def _score_case(
         voxels=reference.size,
     )
     aspect = 1.0 if spacing is None else spacing[-2] / spacing[-1]
-    gallery.offer(row, samples, prediction, reference, aspect=aspect, resize=model.spec.resize)
+    is_canonical = is_volume and bool(np.isfinite(table.affine[case]).all())
+    look = {"aspect": aspect, "resize": model.spec.resize, "is_canonical": is_canonical}
+    gallery.offer(row, samples, prediction, reference, **look)
     return row
 
 
@@ -128,7 +127,9 @@ def _check_fit(model: SegmentationModel, store: DataStore) -> None:
         "data.size": (tuple(spec.size), tuple(info.size)),
         "data.resize": (spec.resize, info.resize),
     }
-    wrong = [f"{name}: the model has {ours}, the store {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+    wrong = [
+        f"{name}: the model has {ours}, the store {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs
+    ]
     if wrong:
         raise DataError(f"the model cannot be scored on {store.location}; prepare the data as for its training", wrong)
 
@@ -144,49 +145,3 @@ def _write_table(path: Path, summary: Summary) -> None:
                 cells = ["" if math.isnan(values[name]) else f"{values[name]:.9g}" for name in summary.metrics]
                 sizes = [case.prediction_voxels[index], case.reference_voxels[index]]
                 writer.writerow([case.case, case.group, index, summary.class_names[index], *cells, *sizes, case.unit])
-
-
-class _Gallery:
-    """Keeps one slice of each of the `size` worst and best cases, by mean Dice; nothing else of any case stays."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._worst: list[tuple[float, int, Panel]] = []
-        self._best: list[tuple[float, int, Panel]] = []
-        self._offered = 0
-
-    def offer(
-        self, row: CaseScore, samples: npt.NDArray[Any], prediction: Mask, reference: Mask, **look: Any
-    ) -> None:
-        """Keep a case if it is among the worst or the best so far; one without any defined Dice is neither."""
-        dice = row.mean("dice")
-        if math.isnan(dice) or not self._size:
-            return
-        self._offered += 1
-        errors = (prediction != reference).sum(axis=(1, 2))
-        foreground = ((prediction > 0) | (reference > 0)).sum(axis=(1, 2))
-        for heap, key, why in ((self._worst, -dice, errors), (self._best, dice, foreground)):
-            if len(heap) == self._size and (key, -self._offered) <= heap[0][:2]:
-                continue
-            index = int(why.argmax())
-            panel = Panel(
-                row=row,
-                image=samples[index].copy(),
-                prediction=prediction[index].copy(),
-                reference=reference[index].copy(),
-                slice=(index, len(reference)),
-                **look,
-            )
-            (heapq.heappushpop if len(heap) == self._size else heapq.heappush)(heap, (key, -self._offered, panel))
-
-    def write(self, folder: Path, class_names: Sequence[str]) -> None:
-        """Draw them: ``worst_1_<case>.png`` is the worst of all, ``best_1_<case>.png`` the best."""
-        for name, panel in self._ranked():
-            folder.mkdir(exist_ok=True)
-            (folder / overlay_name(name, panel.row.case)).write_bytes(draw_overlay(panel, class_names, title=name))
-
-    def _ranked(self) -> Iterator[tuple[str, Panel]]:
-        """Names and panels; where there are fewer cases than pictures asked for, none is shown twice."""
-        for name, kept, count in (("worst", self._worst, -(-self._offered // 2)), ("best", self._best, self._offered // 2)):
-            ranked = sorted(kept, key=lambda entry: entry[:2], reverse=True)[:count]
-            yield from ((f"{name}_{rank}", panel) for rank, (*_, panel) in enumerate(ranked, start=1))

@@ -1,7 +1,7 @@
 """What a model's folder says about itself: everything needed to go from raw numbers to a mask, but the weights.
 
-A model folder holds ``spec.json`` and one ``model_<n>.safetensors`` per member of the ensemble. ``spec.json`` is written
-last and names the SHA-256 of every weights file, so a folder is complete or it is not a model. No pickle is involved.
+A model folder holds ``spec.json`` and one ``model_<n>.safetensors`` per member of the ensemble. ``spec.json`` names the
+SHA-256 of every weights file, so that a folder is complete or it is not a model. No pickle is involved.
 """
 
 import hashlib
