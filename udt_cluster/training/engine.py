@@ -211,11 +211,16 @@ class DeepSpeedEngine:
             snapshot.load_weights(self.module, folder)
             snapshot.load_optimizer(self._deepspeed.optimizer, self.module, folder)
         else:
-            path, _ = self._deepspeed.load_checkpoint(str(folder), tag=_ZERO_TAG)
-            if path is None:  # DeepSpeed only warns, and training would start afresh
-                raise CorruptError(f"{folder.name}: DeepSpeed found no checkpoint in it")
+            self._load_zero(folder)
         if not snapshot.load_random_state(folder, rank=self.rank):
             snapshot.seed_all(self._seed, rank=self.rank)
+
+    def _load_zero(self, folder: Path) -> None:
+        """DeepSpeed answers what it does not find with a warning, and would train from fresh weights."""
+        files = any((folder / _ZERO_TAG).glob("*.pt"))
+        path, _ = self._deepspeed.load_checkpoint(str(folder), tag=_ZERO_TAG) if files else (None, None)
+        if path is None:
+            raise CorruptError(f"{folder.name}: there is no DeepSpeed checkpoint of stage {self.zero_stage} in it")
 
     def _full_weights(self) -> dict[str, Tensor]:
         """The whole state dict on rank 0; from stage 3 it is gathered by all ranks."""

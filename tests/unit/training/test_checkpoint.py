@@ -186,7 +186,9 @@ def test_fault_g1_last_best_and_keep_more_are_retained(tmp_path: Path) -> None:
     assert store.latest_step() == 50
 
 
-def test_fault_g1_a_deletion_that_broke_off_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_g1_a_deletion_that_broke_off_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path, keep=0)
     store.save(0.5)
 
@@ -203,7 +205,9 @@ def test_fault_g1_a_deletion_that_broke_off_leaves_no_checkpoint(tmp_path: Path,
     assert store.folders == ["step-00000030-a0"]
 
 
-def test_a_storage_that_forbids_deleting_costs_space_and_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_forbids_deleting_costs_space_and_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path, keep=0)
 
     def forbidden(location: Location) -> None:

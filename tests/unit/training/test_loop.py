@@ -77,13 +77,21 @@ def test_several_classes(tmp_path: Path) -> None:
     run = Run(tmp_path / "c", num_classes=4)
     run.fit()
     metrics = run.reporter.epochs[-1][2]
-    assert {"train_loss_ce", "train_loss_dice", "val_dice_class_1", "val_dice_class_2", "val_dice_class_3"} <= metrics.keys()
+    assert {
+        "train_loss_ce",
+        "train_loss_dice",
+        "val_dice_class_1",
+        "val_dice_class_2",
+        "val_dice_class_3",
+    } <= metrics.keys()
 
 
 def test_learning_rates_follow_the_schedule(tmp_path: Path) -> None:
     run = Run(tmp_path / "c", epochs=4, lr=0.02)
     run.fit()
-    assert [metrics["lr"] for _, _, metrics in run.reporter.epochs] == pytest.approx([0.02, 0.01, 0.02, 0.01707107], rel=1e-6)
+    assert [metrics["lr"] for _, _, metrics in run.reporter.epochs] == pytest.approx(
+        [0.02, 0.01, 0.02, 0.01707107], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
@@ -195,10 +203,12 @@ def test_fault_f1_weights_that_became_nan_in_the_last_step_are_never_saved(tmp_p
 def test_pictures_come_at_the_first_epoch_and_then_in_their_turn(tmp_path: Path) -> None:
     run = Run(tmp_path / "c", epochs=5, picture_every=2)
     run.fit()
-    assert [(name, step) for name, _, step in run.reporter.pictures] == [("validation", 3), ("validation", 6), ("validation", 12)]
+    assert [(name, step) for name, _, step in run.reporter.pictures] == [
+        ("validation", 3),
+        ("validation", 6),
+        ("validation", 12),
+    ]
     assert Image.open(io.BytesIO(run.reporter.pictures[0][1])).format == "PNG"
-
-
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def test_weights_and_optimizer_come_back_bit_for_bit(tmp_path: Path, name: str) 
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert optimizer.state[mine].keys() == other_optimizer.state[theirs].keys() >= {"step", "exp_avg"}
-        assert all(torch.equal(optimizer.state[mine][k], other_optimizer.state[theirs][k]) for k in optimizer.state[mine])
+        assert all(
+            torch.equal(optimizer.state[mine][k], other_optimizer.state[theirs][k]) for k in optimizer.state[mine]
+        )
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
 
 
