@@ -2,6 +2,6 @@
 
 from data_prep.executor import Executor, InProcessExecutor
 from data_prep.file_index import FileIndex
-from data_prep.prepare import Prepared, find_version, prepare
+from data_prep.prepare import Prepared, choose_groups, find_version, prepare
 
-__all__ = ["Executor", "FileIndex", "InProcessExecutor", "Prepared", "find_version", "prepare"]
+__all__ = ["Executor", "FileIndex", "InProcessExecutor", "Prepared", "choose_groups", "find_version", "prepare"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.distinct import distinct, replaced
 from data_prep.readers import ReaderError
 
 _SHOWN = 8
@@ -28,20 +29,20 @@ class LabelRule:
         Raises:
             ReaderError: values that are no class, each with its number of pixels; values between whole numbers.
         """
-        found, inverse, counts = np.unique(mask, return_inverse=True, return_counts=True)
+        found, counts = distinct(mask)
         index_of = {0: 0} if self.values is None else {0: 0, **{v: i for i, v in enumerate(self.values, start=1)}}
         indices = np.zeros(len(found), dtype=np.uint8)
         unexpected = []
         for position, (value, count) in enumerate(zip(found.tolist(), counts.tolist(), strict=True)):
             if value in index_of:
                 indices[position] = index_of[value]
-            elif self.values is None and value > 0 and value == int(value):
+            elif self.values is None and value > 0 and float(value).is_integer():
                 indices[position] = 1
             else:
                 unexpected.append(f"{value:g} ({count} pixels)")
         if unexpected:
             raise ReaderError(self._complaint(unexpected))
-        return indices[inverse].reshape(mask.shape)
+        return replaced(mask, found, indices)
 
     def _complaint(self, unexpected: list[str]) -> str:
         more = f" and {len(unexpected) - _SHOWN} more values" if len(unexpected) > _SHOWN else ""

@@ -38,9 +38,7 @@ class SourceTree:
         """
         entries = {entry.key: entry for entry in location.entries() if not _hidden(entry.key)}
         if not entries:
-            raise DataError(
-                f"data.source {location}: nothing is there. It must be readable where preparation runs."
-            )
+            raise DataError(f"data.source {location}: nothing is there. It must be readable where preparation runs.")
         return cls(location, entries)
 
     def below(self, folder: str, suffixes: Sequence[str] = ()) -> list[str]:

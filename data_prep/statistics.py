@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.distinct import distinct
 from udt_cluster.data.schema import Fingerprint
 
 _INTEGER_SHIFT = 8
@@ -37,11 +38,11 @@ class Histogram:
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> "Histogram":
         """Count values of an integer or float32 array."""
-        shift = _INTEGER_SHIFT if values.dtype.kind in "iu" else _FLOAT_SHIFT
-        bits = (values.astype(np.float32).ravel() + np.float32(0)).view(np.uint32)
-        ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN) >> np.uint32(shift)
-        keys, counts = np.unique(ordered, return_counts=True)
-        return cls(shift=shift, keys=keys.astype(np.int64), counts=counts.astype(np.int64))
+        if values.dtype.kind in "iu":
+            found, counts = distinct(values)
+            return cls(shift=_INTEGER_SHIFT, keys=_keys(found, _INTEGER_SHIFT), counts=counts)
+        keys, counts = distinct(_keys(values, _FLOAT_SHIFT))
+        return cls(shift=_FLOAT_SHIFT, keys=keys, counts=counts)
 
     def coarser(self, shift: int) -> "Histogram":
         """The same counts in wider bins."""
@@ -68,6 +69,13 @@ class Histogram:
         exact = self.shift == _INTEGER_SHIFT or not bits & ~_SIGN
         middle = np.uint32(0) if exact else np.uint32(2 ** (self.shift - 1))
         return float((bits | middle).view(np.float32))
+
+
+def _keys(values: npt.NDArray[Any], shift: int) -> npt.NDArray[np.int64]:
+    """The leading bits of the values as float32, turned so that they ascend with the value."""
+    bits = (values.astype(np.float32).ravel() + np.float32(0)).view(np.uint32)
+    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN) >> np.uint32(shift)
+    return ordered.astype(np.int64)
 
 
 def _summed(shift: int, keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> Histogram:
