@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,9 +28,9 @@ def _package_is_missing(name: str) -> str | None:
 
 # The marker of a test -> why what it needs cannot be had here, or None.
 _NEEDS: dict[str, Callable[[], str | None]] = {
-    "s3": cache(_s3_is_missing),
-    "mlflow": cache(lambda: _package_is_missing("mlflow")),
-    "ray": cache(lambda: _package_is_missing("ray")),
+    "s3": _s3_is_missing,
+    "mlflow": lambda: _package_is_missing("mlflow"),
+    "ray": lambda: _package_is_missing("ray"),
 }
 
 

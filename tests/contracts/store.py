@@ -78,6 +78,9 @@ def broken_source() -> Iterator[bytes]:
 class StoreContract:
     """Subclasses give the fixtures `root` (an empty location) and `second` (the same place for a second client)."""
 
+    many = 1_001
+    """More keys than a listing has on a page."""
+
     def test_what_is_written_is_read_by_both_clients(self, root: Location, second: SecondClient) -> None:
         (root / "a/b.bin").write_bytes(b"ours")
         second.put("c.bin", b"theirs")
@@ -206,7 +209,10 @@ class StoreContract:
         assert [entry.key for entry in (root / "a").entries()] == ["1", "2"]
 
     def test_more_than_a_page_of_keys(self, root: Location, second: SecondClient) -> None:
-        keys = [f"many/{number:04d}" for number in range(1_001)]
+        self.check_many(root, second, self.many)
+
+    def check_many(self, root: Location, second: SecondClient, number_of_keys: int) -> None:
+        keys = [f"many/{number:04d}" for number in range(number_of_keys)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda key: second.put(key, key.encode()), keys))
         second.put("many-others/x", b"stays")

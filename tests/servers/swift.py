@@ -13,9 +13,7 @@ import uuid
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import boto3
-from botocore.client import BaseClient
+from typing import Any
 
 from tests.servers.process import ServerProcess, free_port
 
@@ -25,13 +23,21 @@ _STORES = ("account", "container", "object")
 _PIPELINE = (
     "catch_errors proxy-logging cache listing_formats bulk s3api tempauth copy slo dlo proxy-logging proxy-server"
 )
+# Listings come in small pages, as S3 may send them, so that tests see several without a thousand objects.
+PAGE_KEYS = 100
+_S3API = f"""use = egg:swift#s3api
+location = {REGION}
+s3_acl = no
+dns_compliant_bucket_names = false
+max_bucket_listing = {PAGE_KEYS}
+multi_delete_concurrency = 8"""
 _FILTERS = {
     "catch_errors": "use = egg:swift#catch_errors",
     "proxy-logging": "use = egg:swift#proxy_logging",
     "cache": "use = egg:swift#memcache",
     "listing_formats": "use = egg:swift#listing_formats",
     "bulk": "use = egg:swift#bulk",
-    "s3api": f"use = egg:swift#s3api\nlocation = {REGION}\ns3_acl = no\nmulti_delete_concurrency = 16\ndns_compliant_bucket_names = false",
+    "s3api": _S3API,
     "tempauth": f"use = egg:swift#tempauth\nuser_{_USER.replace(':', '_')} = {_SECRET} .admin",
     "copy": "use = egg:swift#copy",
     "slo": "use = egg:swift#slo",
@@ -62,8 +68,10 @@ class S3Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def boto3(self) -> BaseClient:
+    def boto3(self) -> Any:
         """A second client, for checking what the code under test did."""
+        import boto3
+
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -30,6 +30,7 @@ _REFUSED = frozenset(
         "UnauthorizedAccess",
     }
 )
+_ABSENT = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
 _CHANGED = frozenset({"412", "BadDigest", "InvalidDigest", "PreconditionFailed", "XAmzContentSHA256Mismatch"})
 _TRANSIENT = frozenset(
     {
@@ -117,7 +118,7 @@ def translated(error: Exception, where: str) -> Exception:
         return AuthError(f"{where}: no usable S3 credentials ({name}). {_CREDENTIALS_ADVICE}")
     if codes & _REFUSED or isinstance(error, PermissionError):
         return AuthError(_refused(where, error, codes))
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+    if codes & _ABSENT or isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return MissingObjectError(errno.ENOENT, "there is no such object", where)
     if codes & _CHANGED or name in {"FlexibleChecksumError", "ChecksumMismatch"}:
         return CorruptError(f"{where} changed while it was transferred ({_reason(error, codes)}). Try again.")
