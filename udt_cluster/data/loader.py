@@ -115,7 +115,7 @@ class TrainLoader:
         seed: Of order and augmentation.
         augment: A recipe of `augment.RECIPES`.
         device: Where batches end up.
-        cache_bytes: Memory for decoded samples.
+        cache_bytes: Memory of this process for decoded samples.
         threads: Threads that read ahead; 0 reads when a batch is asked for.
         cache: Share this one (with the validation loader, say) instead of making one of `cache_bytes`.
 

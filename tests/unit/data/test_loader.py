@@ -424,3 +424,16 @@ def test_a_flipped_byte_in_a_shard_ends_the_epoch_with_its_name(tmp_path):
     with pytest.raises(CorruptError, match="images/c/2/0/0/0"):
         list(train_loader(store).epoch(0))
     assert loader_threads() == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+def test_a_gpu_gets_the_same_batches(dtype):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    store = store_of(40, dtype=dtype)
+    here, there = (joined(train_loader(store, device=device).epoch(2)) for device in ("cpu", "cuda"))
+    for (samples, images, labels), (gpu_samples, gpu_images, gpu_labels) in zip(here, there, strict=True):
+        assert np.array_equal(samples, gpu_samples)
+        assert torch.equal(labels, gpu_labels.cpu())
+        torch.testing.assert_close(images, gpu_images.cpu(), rtol=0, atol=1e-6)
