@@ -24,8 +24,32 @@ from torch import Tensor, nn
 
 from udt_cluster.config.job import TrainConfig
 from udt_cluster.errors import CorruptError, VersionError
-from udt_cluster.training import ranks, recipe, snapshot
 from udt_cluster.training.protocols import Batch, LossFunction, NonFiniteLossError, StepResult
+from udt_cluster.training.ranks import (
+    average_buffers,
+    broadcast_weights,
+    gather_objects,
+    join_process_group,
+    mean_over_ranks,
+)
+from udt_cluster.training.recipe import (
+    BatchPlan,
+    build_optimizer,
+    check_compile,
+    deepspeed_config,
+    plan_batches,
+    uses_bf16,
+)
+from udt_cluster.training.snapshot import (
+    check_resumable,
+    load_optimizer,
+    load_random_state,
+    load_weights,
+    save_optimizer,
+    save_random_state,
+    save_weights,
+    seed_all,
+)
 
 ENGINE_FORMAT = 1
 _ENGINE_FILE = "engine.json"
@@ -57,13 +81,13 @@ class DeepSpeedEngine:
     ) -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        recipe.check_compile(config, device)
+        check_compile(config, device)
         self.device = device
-        self.rank, self.world_size = ranks.join_process_group(device)
-        self.plan = recipe.plan_batches(config, world_size=self.world_size, micro_batch_size=micro_batch_size)
+        self.rank, self.world_size = join_process_group(device)
+        self.plan = plan_batches(config, world_size=self.world_size, micro_batch_size=micro_batch_size)
         self.zero_stage = config.zero_stage
         self._seed = seed
-        self._bf16 = recipe.uses_bf16(config, device)
+        self._bf16 = uses_bf16(config, device)
         self._channels_last = device.type == "cuda" and config.zero_stage == 0
         self._shape: torch.Size | None = None
         self._deepspeed = _initialize(self._prepare(model), config, self.plan, device=device, bf16=self._bf16)
@@ -71,11 +95,11 @@ class DeepSpeedEngine:
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
             self.module.compile()
-        snapshot.seed_all(seed, rank=self.rank)
+        seed_all(seed, rank=self.rank)
 
     def _prepare(self, model: nn.Module) -> nn.Module:
         model = model.to(self.device)
-        ranks.broadcast_weights(model)
+        broadcast_weights(model)
         if self.device.type == "cuda" and self.world_size > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return model
@@ -118,7 +142,7 @@ class DeepSpeedEngine:
     def _mean_losses(self, losses: list[dict[str, Tensor]], batches: Sequence[Batch]) -> dict[str, float]:
         names = list(losses[0])
         table = torch.stack([torch.stack([micro[name] for name in names]) for micro in losses])
-        means = dict(zip(names, ranks.mean_over_ranks(table.mean(dim=0)).tolist(), strict=True))
+        means = dict(zip(names, mean_over_ranks(table.mean(dim=0)).tolist(), strict=True))
         if not torch.isfinite(torch.tensor(list(means.values()))).all():
             self._raise_non_finite(means, table.isfinite().all(dim=1).tolist(), batches)
         return means
@@ -156,7 +180,7 @@ class DeepSpeedEngine:
     def sync_buffers(self) -> None:
         """Average batch normalisation's statistics; where SyncBatchNorm runs they are equal already."""
         if self.device.type != "cuda":
-            ranks.average_buffers(self.module)
+            average_buffers(self.module)
 
     def memory_gb(self) -> float:
         """Peak memory of this rank in 1e9 bytes."""
@@ -171,7 +195,7 @@ class DeepSpeedEngine:
 
     def all_gather_object(self, value: Any) -> list[Any]:
         """The picklable values of all ranks, by rank."""
-        return ranks.all_gather_object(value)
+        return gather_objects(value)
 
     def save(self, folder: Path) -> None:
         """Write this rank's files into a folder, which may be the rank's own or shared.
@@ -181,16 +205,16 @@ class DeepSpeedEngine:
         """
         weights = self._full_weights()
         if self.rank == 0:
-            snapshot.save_weights(weights, folder)
+            save_weights(weights, folder)
             about = {"format": ENGINE_FORMAT, "zero_stage": self.zero_stage, "world_size": self.world_size}
             (folder / _ENGINE_FILE).write_text(json.dumps(about))
             if self.zero_stage == 0:
-                snapshot.save_optimizer(self._deepspeed.optimizer, self.module, folder)
+                save_optimizer(self._deepspeed.optimizer, self.module, folder)
         if self.zero_stage:
             self._deepspeed.save_checkpoint(str(folder), tag=_ZERO_TAG, save_latest=False)
             for script in folder.glob("zero_to_*.py"):  # programs have no place in a checkpoint
                 script.unlink(missing_ok=True)
-        snapshot.save_random_state(folder, rank=self.rank)
+        save_random_state(folder, rank=self.rank)
 
     def load(self, folder: Path) -> None:
         """Take up what :meth:`save` wrote; the files of all ranks must be there.
@@ -206,14 +230,14 @@ class DeepSpeedEngine:
                 "resume with the version that wrote it"
             )
         saved = about["zero_stage"], about["world_size"]
-        snapshot.check_resumable(folder.name, saved=saved, asked=(self.zero_stage, self.world_size))
+        check_resumable(folder.name, saved=saved, asked=(self.zero_stage, self.world_size))
         if self.zero_stage == 0:
-            snapshot.load_weights(self.module, folder)
-            snapshot.load_optimizer(self._deepspeed.optimizer, self.module, folder)
+            load_weights(self.module, folder)
+            load_optimizer(self._deepspeed.optimizer, self.module, folder)
         else:
             self._load_zero(folder)
-        if not snapshot.load_random_state(folder, rank=self.rank):
-            snapshot.seed_all(self._seed, rank=self.rank)
+        if not load_random_state(folder, rank=self.rank):
+            seed_all(self._seed, rank=self.rank)
 
     def _load_zero(self, folder: Path) -> None:
         """DeepSpeed answers what it does not find with a warning, and would train from fresh weights."""
@@ -236,15 +260,13 @@ class DeepSpeedEngine:
         self._deepspeed.destroy()
 
 
-def _initialize(
-    model: nn.Module, config: TrainConfig, plan: recipe.BatchPlan, *, device: torch.device, bf16: bool
-) -> Any:
+def _initialize(model: nn.Module, config: TrainConfig, plan: BatchPlan, *, device: torch.device, bf16: bool) -> Any:
     deepspeed = _import_deepspeed(device)
     engine, *_ = deepspeed.initialize(
         args=argparse.Namespace(device_rank=device.index or 0),
         model=model,
-        optimizer=recipe.build_optimizer(model.parameters(), config),
-        config=recipe.deepspeed_config(config, plan, bf16=bf16),
+        optimizer=build_optimizer(model.parameters(), config),
+        config=deepspeed_config(config, plan, bf16=bf16),
     )
     return engine
 

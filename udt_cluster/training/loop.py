@@ -13,8 +13,8 @@ import numpy as np
 
 from udt_cluster.config.job import TrainConfig
 from udt_cluster.errors import JobFailedError, VersionError
-from udt_cluster.training import metrics as dice_metrics
 from udt_cluster.training.losses import loss_function
+from udt_cluster.training.metrics import Counts, add_counts, dice_metrics, hard_prediction, merge_counts, pixel_counts
 from udt_cluster.training.picture import Gallery
 from udt_cluster.training.protocols import (
     Batch,
@@ -207,23 +207,21 @@ class _Session:
 
     def _validate(self, gallery: Gallery | None, *, epoch: int) -> dict[str, float]:
         """``val_loss`` (mean over the batches by their samples) and the Dice metrics, over the cases of all ranks."""
-        counts: dice_metrics.Counts = {}
+        counts: Counts = {}
         loss_sum, samples, batches = 0.0, 0, 0
         for batch in self._validation:
             logits = self._engine.predict(batch.images)
-            prediction = dice_metrics.hard_prediction(logits)
+            prediction = hard_prediction(logits)
             loss_sum += float(self._loss(logits, batch.labels)["loss"]) * len(batch.labels)
-            of_batch = dice_metrics.pixel_counts(prediction, batch.labels, num_classes=self._num_classes)
-            dice_metrics.add_counts(counts, np.asarray(batch.case), of_batch)
+            of_batch = pixel_counts(prediction, batch.labels, num_classes=self._num_classes)
+            add_counts(counts, np.asarray(batch.case), of_batch)
             samples, batches = samples + len(batch.labels), batches + 1
             if gallery is not None and self._engine.rank == 0:
                 gallery.add(batch, prediction)
         self._engine.pad_forwards(self._validation.num_batches_max - batches)
         return self._merge_validation(loss_sum, samples, counts, epoch=epoch)
 
-    def _merge_validation(
-        self, loss_sum: float, samples: int, counts: dice_metrics.Counts, *, epoch: int
-    ) -> dict[str, float]:
+    def _merge_validation(self, loss_sum: float, samples: int, counts: Counts, *, epoch: int) -> dict[str, float]:
         parts = self._engine.all_gather_object((loss_sum, samples, counts))
         loss = math.fsum(part[0] for part in parts) / sum(part[1] for part in parts)
         if not math.isfinite(loss):
@@ -231,5 +229,5 @@ class _Session:
                 f"the validation loss is {loss} after epoch {epoch}: the last steps made the weights useless. "
                 "Nothing of this epoch was saved. Lower train.lr, or set train.gradient_clipping: 1.0"
             )
-        merged = dice_metrics.merge_counts(part[2] for part in parts)
-        return {"val_loss": loss, **dice_metrics.dice_metrics(merged)}
+        merged = merge_counts(part[2] for part in parts)
+        return {"val_loss": loss, **dice_metrics(merged)}

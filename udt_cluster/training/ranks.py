@@ -24,7 +24,7 @@ def join_process_group(device: torch.device) -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def all_gather_object(value: Any) -> list[Any]:
+def gather_objects(value: Any) -> list[Any]:
     """The picklable values of all ranks, by rank."""
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, value)
