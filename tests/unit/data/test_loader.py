@@ -426,6 +426,19 @@ def test_a_flipped_byte_in_a_shard_ends_the_epoch_with_its_name(tmp_path):
     assert loader_threads() == []
 
 
+def test_closing_drops_what_has_not_begun():
+    begun = []
+
+    def load(item):
+        begun.append(item)
+        time.sleep(0.2)
+
+    results = prefetched(load, range(100), threads=1, ahead=10)
+    next(results)
+    results.close()
+    assert len(begun) <= 4
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
 def test_a_gpu_gets_the_same_batches(dtype):
