@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Colours that stay apart for colour-blind readers (after Okabe and Ito), in the order in which they stand out on grey
 # MR slices and on pink H&E alike.
-_CLASS_COLORS = ("#00b4ff", "#ffd000", "#00d68f", "#ff6ec7", "#ff8c00", "#b388ff", "#e0e0e0", "#c0ff33")
-_MISSED, _EXTRA, _CONFUSED = "#ff3b30", "#ffd000", "#c77dff"
+_CLASS_COLORS = ("#00b4ff", "#ff6ec7", "#00d68f", "#ff8c00", "#c0ff33", "#b08968", "#a99cff", "#e0e0e0")
+_MISSED, _EXTRA, _CONFUSED = "#ff2d20", "#ffd60a", "#8f3fff"  # none of them a colour of a class
 _DIFFERENCES = (("missed", _MISSED), ("too much", _EXTRA), ("another class", _CONFUSED))
 _INK, _FAINT, _PAPER = "#1d2433", "#667085", "#ffffff"
 _HEAD, _FOOT, _WIDTH, _DPI = 0.95, 0.55, 13.6, 110  # inches above and below the pictures, and of the whole
@@ -64,7 +64,7 @@ def draw_overlay(panel: Panel, class_names: Sequence[str], *, title: str) -> byt
     Args:
         panel: What to show.
         class_names: By class index, the background first.
-        title: Put before the case's id, as "worst_1".
+        title: Why the case is shown: "worst, rank 1".
     """
     from matplotlib.figure import Figure  # half a second, needed for pictures only
 
@@ -163,17 +163,18 @@ def _contour(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: f
 def _write_head(figure: "Figure", panel: Panel, *, title: str, total: float) -> None:
     left, index, depth = 0.2 / _WIDTH, *panel.slice
     top = 1 - 0.16 / total
-    name = panel.row.case if len(panel.row.case) <= 60 else panel.row.case[:57] + "..."
+    name = f"case {panel.row.case}" if panel.row.case.isdecimal() else panel.row.case
+    name = name if len(name) <= 60 else name[:57] + "..."
     figure.text(left, top, name, fontsize=15, fontweight="bold", color=_INK, va="top")
     where = f", slice {index + 1} of {depth}" if depth > 1 else ""
     scores = [f"Dice {panel.row.mean('dice'):.3f}"]
-    hd95 = panel.row.mean("hd95") if "hd95" in next(iter(panel.row.scores.values())) else np.nan
-    if np.isfinite(hd95):
-        scores.append(f"HD95 {hd95:.1f} {panel.row.unit}")
+    if "hd95" in next(iter(panel.row.scores.values())):
+        hd95 = panel.row.mean("hd95")
+        scores.append(f"HD95 {hd95:.1f} {panel.row.unit}" if np.isfinite(hd95) else "HD95 undefined")
     figure.text(1 - left, top, "   ".join(scores), fontsize=15, fontweight="bold", color=_INK, va="top", ha="right")
     view = ", radiological view" if panel.is_canonical else ""
     scope = "; scores are of the whole volume" if depth > 1 else ""
-    text = f"{title.replace('_', ' ')}{where}{view}{scope}"
+    text = f"{title}{where}{view}{scope}"
     figure.text(left, 1 - 0.48 / total, text, fontsize=10, color=_FAINT, va="top")
 
 

@@ -61,9 +61,10 @@ class Gallery:
 
     def write(self, folder: Path, class_names: Sequence[str]) -> None:
         """Draw them: ``worst_1_<case>.png`` is the worst of all, ``best_1_<case>.png`` the best."""
-        for name, panel in self._ranked():
+        for kind, number, panel in self._ranked():
             folder.mkdir(exist_ok=True)
-            (folder / overlay_name(name, panel.row.case)).write_bytes(draw_overlay(panel, class_names, title=name))
+            picture = draw_overlay(panel, class_names, title=f"{kind}, rank {number}")
+            (folder / overlay_name(f"{kind}_{number}", panel.row.case)).write_bytes(picture)
 
     def _wanted(self, heap: list[_Kept], rank: _Rank) -> bool:
         return len(heap) < self._size or rank > heap[0][0]
@@ -74,9 +75,9 @@ class Gallery:
         else:
             heapq.heapreplace(heap, entry)
 
-    def _ranked(self) -> Iterator[tuple[str, Panel]]:
-        """Names and panels; where there are fewer cases than pictures asked for, none is shown twice."""
+    def _ranked(self) -> Iterator[tuple[str, int, Panel]]:
+        """Kind, rank and panel; where there are fewer cases than pictures asked for, none is shown twice."""
         half = self._offered // 2
         for name, heap, count in (("worst", self._worst, self._offered - half), ("best", self._best, half)):
             ranked = sorted(heap, key=lambda entry: entry[0], reverse=True)[:count]
-            yield from ((f"{name}_{number}", panel) for number, (_, panel) in enumerate(ranked, start=1))
+            yield from ((name, number, panel) for number, (_, panel) in enumerate(ranked, start=1))

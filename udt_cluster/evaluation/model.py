@@ -174,7 +174,7 @@ class SegmentationModel:
             raise UsageError(f"batch_size={batch_size} must be at least 1")
         for start in range(0, len(array), batch_size):
             part = slice(start, start + batch_size)
-            yield part, torch.from_numpy(np.ascontiguousarray(array[part], np.float32)).to(self.device)
+            yield part, torch.from_numpy(np.array(array[part], np.float32, order="C")).to(self.device)
 
     def _as_images(self, array: npt.ArrayLike) -> tuple[npt.NDArray[Any], bool]:
         """Checked raw images as (B, H, W, C), and whether they came as a batch."""

@@ -53,6 +53,12 @@ def test_the_number_type_of_the_array_does_not_matter(random_model):
     np.testing.assert_array_equal(model.predict(torch.from_numpy(raw)), expected)
 
 
+def test_an_array_that_may_not_be_written_is_fine_and_stays_as_it_is(random_model):
+    array = images((2, 40, 40, 1)).astype(np.float32)
+    array.setflags(write=False)
+    assert random_model().predict(array).shape == (2, 40, 40)
+
+
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_probabilities_sum_to_one_and_their_argmax_is_the_mask(random_model, num_classes):
     model = random_model(num_classes=num_classes, members=2)
