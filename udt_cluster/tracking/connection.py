@@ -15,7 +15,8 @@ from mlflow.utils.rest_utils import http_request, verify_rest_response
 from udt_cluster.errors import AuthError, RefusedError, TrackingUnreachableError, UdtError, UsageError
 from udt_cluster.tracking.address import shown
 
-_ANSWER_SECONDS = 4
+_NAME_SECONDS = 2.5
+_ANSWER_SECONDS = (2.5, 6.0)  # to connect, and to answer on a machine that is busy training
 _PING = "/api/2.0/mlflow/experiments/search"
 _REFUSED_STATUS = range(400, 500)
 _BUSY_STATUS = {408, 429}  # the server's way of saying "later"
@@ -52,9 +53,9 @@ def _resolve_name(uri: str) -> None:
 
     thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
-    thread.join(_ANSWER_SECONDS)
+    thread.join(_NAME_SECONDS)
     if thread.is_alive():
-        raise TrackingUnreachableError(f"no name server told in {_ANSWER_SECONDS} s where {host} is. {_remedy(uri)}")
+        raise TrackingUnreachableError(f"no name server told in {_NAME_SECONDS} s where {host} is. {_remedy(uri)}")
 
 
 @contextmanager

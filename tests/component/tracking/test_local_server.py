@@ -94,9 +94,9 @@ def test_artifacts_go_to_s3_through_the_server(
     bucket = s3_env.make_bucket()
     server = MlflowServer(tmp_path / "home")
     server.command, server.environment = server_command(server.folder, server.port, artifacts=f"s3://{bucket}/mlflow")
-    assert server.environment["MLFLOW_S3_ENDPOINT_URL"] == os.environ["AWS_ENDPOINT_URL_S3"]
+    assert server.environment["MLFLOW_S3_ENDPOINT_URL"] == s3_env.endpoint
     server.start()
-    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"])
+    s3 = boto3.client("s3", endpoint_url=s3_env.endpoint)
     try:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)  # the client has no credentials: the server alone talks to S3

@@ -91,7 +91,7 @@ def test_deleted_run_ends_quietly(
 def test_fault_m3_killed_process_reports_again_and_nothing_is_twice(
     mlflow_server: MlflowServer, client: MlflowClient, run_id: str, tmp_path: Path, same_spool: bool
 ) -> None:
-    """A process is killed with points sent and unsent; the next resumes at epoch 1 and reports what it is not sure of."""
+    """A process is killed with points sent and unsent; the next reports from epoch 1 on what it is not sure of."""
     killed = f"""
         import os, signal, time
         from pathlib import Path
