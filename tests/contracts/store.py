@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from udt_cluster.errors import CorruptError, VersionError
 from udt_cluster.storage import (
@@ -65,7 +65,7 @@ def write_array(root: Location) -> None:
         data=SAMPLES,
         chunks=(1, 3, 16, 16),
         shards=(4, 3, 16, 16),
-        compressors=[BloscCodec(cname="zstd"), Crc32cCodec()],
+        compressors=[ZstdCodec(), Crc32cCodec()],
     )
 
 

@@ -128,7 +128,7 @@ class SwiftServers:
         endpoint = f"http://127.0.0.1:{ports['proxy']}"
         for server, name in zip(self._running, ports, strict=True):
             path = "/healthcheck" if name == "proxy" else "/recon/version"
-            server.wait_until(partial(_answers, f"http://127.0.0.1:{ports[name]}{path}"), seconds=60)
+            server.wait_until(partial(_answers, f"http://127.0.0.1:{ports[name]}{path}"), seconds=120)
         return S3Server(endpoint)
 
     def _write_settings(self, state: Path, ports: dict[str, int]) -> None:

@@ -104,7 +104,7 @@ def test_what_is_ours_or_a_bug_passes_unchanged(error: BaseException) -> None:
 def test_the_innermost_place_is_kept() -> None:
     with pytest.raises(FileNotFoundError, match="inner"), storage_errors("outer"), storage_errors("inner"):
         raise FileNotFoundError
-    with pytest.raises(StorageUnreachableError, match="^inner"), storage_errors("outer"), storage_errors("inner"):
+    with pytest.raises(StorageUnreachableError, match=r"^inner"), storage_errors("outer"), storage_errors("inner"):
         raise OSError(errno.EIO, "Input/output error")
 
 

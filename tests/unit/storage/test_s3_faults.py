@@ -120,7 +120,7 @@ def test_lasting_faults_end_with_the_deadline(
     monkeypatch.setenv("UDT_STORAGE_DEADLINE", "1")
     server.objects["/bucket/p/object"] = CONTENT
     server.faults = [fault] * 1000
-    with pytest.raises(StorageUnreachableError, match="127.0.0.1") as caught:
+    with pytest.raises(StorageUnreachableError, match=r"127\.0\.0\.1") as caught:
         (ROOT / "object").read_bytes()
     assert "secret" not in str(caught.value)
 
