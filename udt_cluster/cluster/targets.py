@@ -54,10 +54,14 @@ class Target:
         """What a process on the cluster must know to reach storage and tracking; no secret is in it."""
         values = {
             "MLFLOW_TRACKING_URI": self.tracking,
-            "AWS_ENDPOINT_URL_S3": self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3"),
-            "AWS_REGION": self.region or os.environ.get("AWS_REGION"),
+            "AWS_ENDPOINT_URL_S3": self.endpoint or _first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            "AWS_REGION": self.region or _first_set("AWS_REGION", "AWS_DEFAULT_REGION"),
         }
         return {key: value for key, value in values.items() if value}
+
+
+def _first_set(*variables: str) -> str | None:
+    return next((os.environ[name] for name in variables if os.environ.get(name)), None)
 
 
 def load_targets() -> dict[str, Target]:

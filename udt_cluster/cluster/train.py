@@ -210,6 +210,7 @@ def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") 
         data.validation,
         normalization=data.normalization,
         batch_size=job.evaluate.batch_size,
+        cache=train.cache,
         **ranks,
     )
     return train, validation
