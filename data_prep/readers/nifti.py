@@ -19,6 +19,8 @@ from data_prep.readers.base import ReaderError
 MOST_BYTES = 8 * 2**30
 _HEADER_BYTES = 1024
 _MOST_GZIP_RATIO = 1100
+_MOST_TRAILING_BYTES = 2**20
+_SMALLEST_VOXEL = 1e-12
 _TO_MM = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -58,9 +60,6 @@ def read_nifti(data: bytes) -> Volume:
         raise ReaderError(f"has {len(shape)} dimensions {tuple(shape)}; a volume has three: store one frame per file")
     affine = np.asarray(image.affine, dtype=np.float64).copy()
     affine[:3] *= _TO_MM.get(image.header.get_xyzt_units()[0], 1.0)
-    sizes = voxel_sizes(affine)
-    if not np.all(np.isfinite(affine)) or np.any(sizes <= 0):
-        raise ReaderError(f"voxel size {sizes.tolist()} mm: the header has no usable affine")
     voxels = np.asanyarray(image.dataobj).reshape(shape)
     steps = _steps_to_canonical(affine)
     voxels = apply_orientation(voxels, steps).astype(voxels.dtype.newbyteorder("="), copy=False)
@@ -106,14 +105,15 @@ def _parse(data: bytes) -> Any:
 
 
 def _decompressed(data: bytes) -> bytes:
-    """As many bytes as the header claims, if the compressed file can hold so many; the checksum is compared."""
+    """As many bytes as the header claims, if the file can hold so many; read to the end, where gzip has its checksum."""
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         start = stream.read(_HEADER_BYTES)
         claimed = _claimed_bytes(_header(start)[1])
         if claimed > len(data) * _MOST_GZIP_RATIO:
             raise ReaderError(f"its header claims {claimed:,} bytes, more than {len(data):,} compressed bytes can hold")
         rest = stream.read(max(0, claimed - len(start)))
-        stream.read(1)
+        if len(stream.read(_MOST_TRAILING_BYTES)) == _MOST_TRAILING_BYTES:
+            raise ReaderError(f"much longer than the {claimed:,} bytes that its header claims")
     return start + rest
 
 
@@ -133,6 +133,9 @@ def _refuse_header(header: Any) -> None:
         raise ReaderError(f"voxels of type {kind} are not supported; allowed: integers and floats up to 64 bits")
     if min(header.get_data_shape(), default=0) < 1:
         raise ReaderError(f"has the shape {header.get_data_shape()}")
+    affine = header.get_best_affine()
+    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < _SMALLEST_VOXEL:
+        raise ReaderError(f"voxel sizes {voxel_sizes(affine).tolist()}: the header has no usable affine")
     if (claimed := _claimed_bytes(header)) > MOST_BYTES:
         raise ReaderError(f"its header claims {claimed:,} bytes; at most {MOST_BYTES:,} are read")
 

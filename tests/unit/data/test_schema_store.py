@@ -1,0 +1,158 @@
+"""A written store: read by Zarr alone, read by us, and what happens when somebody breaks it."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.factories import make_store
+from udt_cluster.data import DataStore
+from udt_cluster.data.shards import ShardError, decode_shard
+from udt_cluster.errors import CorruptError, DataError
+from udt_cluster.storage import Location
+
+SLICES = (1, 3, 2, 5)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    return make_store(folder, slices=SLICES, num_classes=4, channels=3, dtype="uint16").location.local_path
+
+
+@pytest.fixture
+def store(written: Path, tmp_path: Path) -> DataStore:
+    """A copy of one's own to break."""
+    return DataStore.open(Location.parse(shutil.copytree(written, tmp_path / "copy")))
+
+
+def test_zarr_alone_reads_it(store: DataStore) -> None:
+    group = zarr.open(str(store.location.local_path), mode="r")
+    images, labels = store.read_samples(0, sum(SLICES))
+    assert np.array_equal(group["images"][:], images)
+    assert np.array_equal(group["labels"][:], labels)
+    assert images.dtype == np.uint16
+    assert images.any(axis=(1, 2, 3)).all()
+    assert group["images"].metadata.dimension_names == ("sample", "channel", "y", "x")
+    assert list(group["cases/id"][:]) == list(store.cases.ids)
+    assert list(group["samples/case"][:]) == [0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3]
+    assert list(group["samples/slice"][:]) == [0, 0, 1, 2, 0, 1, 0, 1, 2, 3, 4]
+    assert group.attrs["class_names"] == ["background", "first", "second", "third"]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (3, 9), (5, 5), (10, 11), (0, 11), (4, 8)])
+def test_any_range_of_samples(store: DataStore, start: int, stop: int) -> None:
+    group = zarr.open(str(store.location.local_path), mode="r")
+    images, labels = store.read_samples(start, stop)
+    assert np.array_equal(images, group["images"][start:stop])
+    assert np.array_equal(labels, group["labels"][start:stop])
+
+
+def test_shards_are_all_samples_once(store: DataStore) -> None:
+    parts = [store.read_shard(index) for index in range(store.num_shards)]
+    assert [len(images) for images, _ in parts] == [4, 4, 3]
+    assert np.array_equal(np.concatenate([images for images, _ in parts]), store.read_samples(0, 11)[0])
+
+
+def test_native_labels_and_geometry(store: DataStore) -> None:
+    for case, depth in enumerate(SLICES):
+        label = store.native_label(case)
+        assert label.shape == (depth, 40 + case, 36)
+        assert set(np.unique(label)) <= {0, 1, 2, 3}
+        assert label.any()
+    assert np.isnan(store.cases.spacing[0]).all()
+    assert store.cases.spacing[1].tolist() == [5.0, 1.5, 1.25]
+    assert store.cases.first_sample.tolist() == [0, 1, 4, 6]
+
+
+def test_all_zero_samples_are_stored_too(tmp_path: Path) -> None:
+    """Zarr leaves out chunks of the fill value by default, and what is lost then reads as zeros."""
+    store = make_store(tmp_path, num_classes=2)
+    data = (store.location / "labels/c/0/0/0").read_bytes()
+    index = np.frombuffer(data[-4 * 16 - 4 : -4], "<u8")
+    assert (index < len(data)).all(), "no chunk is absent"
+
+
+def test_it_travels_as_its_location(store: DataStore) -> None:
+    again = pickle.loads(pickle.dumps(store))
+    assert again.location == store.location
+    assert np.array_equal(again.images[2], store.images[2])
+
+
+def test_without_commit_there_is_nothing(store: DataStore) -> None:
+    (store.location / "COMMIT").delete()
+    with pytest.raises(DataError, match="no COMMIT") as error:
+        DataStore.open(store.location)
+    assert store.location.uri in str(error.value)
+
+
+OBJECTS = ["images/c/1/0/0/0", "labels/c/2/0/0", "native_labels/c/0", "cases/id/c/0", "samples/case/c/0", "zarr.json"]
+
+
+@pytest.mark.parametrize("key", OBJECTS)
+def test_fault_z2_missing_object_is_found_on_opening(store: DataStore, key: str) -> None:
+    (store.location / key).delete()
+    with pytest.raises(CorruptError, match=key):
+        DataStore.open(store.location)
+
+
+@pytest.mark.parametrize("key", OBJECTS)
+@pytest.mark.parametrize("part", [0, 0.5])
+def test_fault_z4_truncated_object_is_found_on_opening(store: DataStore, key: str, part: float) -> None:
+    data = (store.location / key).read_bytes()
+    (store.location / key).write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(CorruptError, match=key):
+        DataStore.open(store.location)
+
+
+def _read_all(store: DataStore, key: str) -> None:
+    if key.startswith("native"):
+        store.native_label(0)
+    else:
+        store.read_samples(0, store.num_samples)
+
+
+@pytest.mark.parametrize("key", OBJECTS[:3])
+@pytest.mark.parametrize("harm", ["missing", "empty", "half"])
+def test_fault_z2_z4_objects_lost_after_opening_never_read_as_zeros(store: DataStore, key: str, harm: str) -> None:
+    data = (store.location / key).read_bytes()
+    if harm == "missing":
+        (store.location / key).delete()
+    else:
+        (store.location / key).write_bytes(b"" if harm == "empty" else data[: len(data) // 2])
+    with pytest.raises(CorruptError, match=key.split("/", maxsplit=1)[0]):
+        _read_all(store, key)
+
+
+@pytest.mark.parametrize("key", OBJECTS[:3])
+def test_fault_z3_flipped_byte_is_found_on_reading(store: DataStore, key: str) -> None:
+    data = bytearray((store.location / key).read_bytes())
+    data[20] ^= 0x10
+    (store.location / key).write_bytes(bytes(data))
+    reopened = DataStore.open(store.location)
+    with pytest.raises(CorruptError, match=key.split("/", maxsplit=1)[0]):
+        _read_all(reopened, key)
+    with pytest.raises(CorruptError, match=key):
+        DataStore.open(store.location, verify_checksums=True)
+
+
+def test_fault_z2_single_samples_are_guarded_too(store: DataStore) -> None:
+    (store.location / "images/c/2/0/0/0").delete()
+    with pytest.raises(CorruptError, match="images/c/2/0/0/0"):
+        store.images[10]
+
+
+def test_a_shard_says_what_is_wrong_with_it(store: DataStore) -> None:
+    data = (store.location / "labels/c/0/0/0").read_bytes()
+    shape = {"count": 4, "shard_samples": 4, "sample_shape": (32, 32), "dtype": "uint8"}
+    assert decode_shard(data, **shape).shape == (4, 32, 32)
+    with pytest.raises(ShardError, match="cannot hold an index"):
+        decode_shard(data[:10], **shape)
+    with pytest.raises(ShardError, match="checksum of the index"):
+        decode_shard(data[:-1] + b"\0", **shape)
+    first = int(np.frombuffer(data[-4 * 16 - 4 :], "<u8", 1)[0])
+    with pytest.raises(ShardError, match="checksum of sample 0"):
+        decode_shard(data[:first] + b"\xff" + data[first + 1 :], **shape)
