@@ -131,6 +131,8 @@ def _start_ray(home: Path) -> dict[str, Any]:
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "0"),
         *("--node-ip-address", "127.0.0.2", "--dashboard-host", "127.0.0.1", "--dashboard-port", str(port)),
+        # The agent's default is fixed: the second user of a host would have a cluster that takes no job.
+        *("--dashboard-agent-listen-port", str(free_port())),
         *("--ray-client-server-port", str(client_port), "--disable-usage-stats"),
         *("--object-store-memory", str(1 << 30), "--temp-dir", str(_ray_folder(home))),
     ]
