@@ -133,11 +133,15 @@ class Summary:
 
     def _empty_warnings(self) -> list[str]:
         return [
-            f"{self.class_names[index]}: predicted nowhere in {counts['prediction']} of {len(self.cases)} cases that "
-            "have it; their HD95 is undefined and not in the mean"
+            f"{self.class_names[index]}: predicted nowhere in {counts['prediction']} of the "
+            f"{self._having(counts)} cases that have it; their HD95 is undefined and not in the mean"
             for index, counts in self.empty.items()
             if counts["prediction"] and "hd95" in self.metrics
         ]
+
+    def _having(self, counts: Mapping[str, int]) -> int:
+        """Cases whose reference has the class."""
+        return len(self.cases) - counts["both"] - counts["reference"]
 
     def _unit_warnings(self) -> list[str]:
         if self.unit != "mixed" or "hd95" not in self.metrics:

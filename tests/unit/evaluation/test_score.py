@@ -128,7 +128,7 @@ def test_empty_masks_are_counted_and_left_out(reading_model, memory_store, tmp_p
     assert summary.undefined["hd95"] == 3
     assert summary.mean["dice"] == pytest.approx(1 / 3)
     assert summary.mean["hd95"] == 0
-    assert "predicted nowhere in 1 of 4 cases" in " ".join(summary.warnings)
+    assert "predicted nowhere in 1 of the 2 cases that have it" in " ".join(summary.warnings)
     written = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert written == summary.to_dict()
     assert written["empty_mask_policy"] == EMPTY_MASK_POLICY
