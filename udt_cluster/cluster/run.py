@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from udt_cluster.cluster import preflight, stages
 from udt_cluster.cluster.record import FAILED, RUNNING, SUCCEEDED, JobRecord, State, now
@@ -96,7 +96,7 @@ class Driver:
     def finish(self, state: str, message: str = "") -> None:
         """Write how the job ended, in the record and in MLflow."""
         self._update(state=state, message=message, finished_at=now())
-        status = "FINISHED" if state == SUCCEEDED else "FAILED"
+        status: Literal["FINISHED", "FAILED"] = "FINISHED" if state == SUCCEEDED else "FAILED"
         try:
             self.tracker.finish_tree(self.record.record().run_id, status)
         except UdtError as error:

@@ -11,7 +11,7 @@ from udt_cluster.cluster.preflight import gpus_per_worker
 from udt_cluster.cluster.record import JobRecord, Record, data_folder
 from udt_cluster.cluster.train import RunPlan, fit_on_ray
 from udt_cluster.config.job import Job
-from udt_cluster.errors import JobFailedError
+from udt_cluster.errors import DataError, JobFailedError
 from udt_cluster.storage import Location, read_commit
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
     store = DataStore.open(found.location)
     info = store.info
     splits = make_splits(store.cases, scope.job.data.splits, group_by=found.group_by, data_version=info.version)
+    if scope.job.evaluate.test and not splits.test:
+        raise DataError(
+            f"evaluate.test: {info.dataset} has no test cases of its own; leave it out to score validation cases only"
+        )
     saved = save_splits(found.location, splits)
     warnings = list(dict.fromkeys([*found.warnings, *info.provenance.get("warnings", []), *splits.warnings]))
     facts = {
