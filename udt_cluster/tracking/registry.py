@@ -26,6 +26,9 @@ DATA_VERSION = "data_version"
 CHECKSUM = "udt.checksum"
 """Tag of a version with the checksum of its own files."""
 
+COMPLETE = "udt.complete"
+"""Tag that a version gets last, when tags, metrics and alias are in place."""
+
 _METRIC = "metric."  # tags of a version: metric.dice = 0.91
 _PAGE = 1000
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:\s]+)(?:@(?P<alias>[^/@\s]+)|/(?:latest|(?P<version>\d+)))?")
@@ -183,11 +186,13 @@ def register_model(
         _describe(client, version, tags, metrics)
         if alias is not None:
             client.set_registered_model_alias(name, alias, version.version)
+        if COMPLETE not in version.tags:
+            client.set_model_version_tag(name, version.version, COMPLETE, "true")
     return resolve(f"{name}/{version.version}", tracker=tracker)
 
 
 def discard_unfinished(tracker: Tracker, run_id: str) -> list[str]:
-    """Delete the versions of a job that was stopped: those of its runs that no alias has been moved to.
+    """Delete the versions of a job that was stopped while it registered: those that :func:`register_model` left midway.
 
     Args:
         tracker: The server.
@@ -199,10 +204,9 @@ def discard_unfinished(tracker: Tracker, run_id: str) -> list[str]:
     runs = [run_id, *(child.run_id for child in tracker.list_runs(parent_id=run_id))]
     discarded = []
     with tracker.calls() as client:
-        aliases = _aliases(client)
         for run in runs:
-            for version in _versions(client, f"run_id = '{run}'"):
-                if int(version.version) not in aliases.get(version.name, {}).values():
+            for version in list(_versions(client, f"run_id = '{run}'")):
+                if CHECKSUM in version.tags and COMPLETE not in version.tags:
                     client.delete_model_version(version.name, version.version)
                     discarded.append(f"{version.name}/{version.version}")
     return discarded

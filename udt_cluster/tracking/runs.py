@@ -157,12 +157,18 @@ class Tracker:
                 self.finish(child.run_id, status)
         self.finish(run_id, status)
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log numbers that are measured once; those of a training go through :class:`MetricLog`."""
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log numbers that are measured once, at step 0; those of a training go through :class:`MetricLog`.
+
+        What the run has already is not logged again; a number that has changed is added, and becomes the one shown.
+        """
         at = int(time.time() * 1000)
-        points = [Metric(key, float(value), at, step) for key, value in metrics.items()]
         with self.calls() as client:
-            client.log_batch(run_id, metrics=points, synchronous=True)
+            known = client.get_run(run_id).data.metrics
+            new = {key: value for key, value in metrics.items() if repr(known.get(key)) != repr(float(value))}
+            if new:
+                points = [Metric(key, float(value), at, 0) for key, value in new.items()]
+                client.log_batch(run_id, metrics=points, synchronous=True)
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags; None is left out, and what is longer than MLflow allows is cut."""

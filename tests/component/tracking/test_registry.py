@@ -23,7 +23,16 @@ from torch.export import Dim
 
 from tests.servers.mlflow import LossyProxy, MlflowServer
 from udt_cluster.errors import CorruptError, RefusedError, TrackingUnreachableError, UsageError
-from udt_cluster.tracking import ModelVersion, Tracker, download, list_models, register_model, resolve, show
+from udt_cluster.tracking import (
+    ModelVersion,
+    Tracker,
+    discard_unfinished,
+    download,
+    list_models,
+    register_model,
+    resolve,
+    show,
+)
 
 pytestmark = [pytest.mark.component, pytest.mark.mlflow]
 
@@ -180,6 +189,30 @@ def test_fault_m4_mlflows_own_retry_makes_one_version(
     assert register(tracker=Tracker(proxy.uri)).version == 1
     assert sum(path.endswith("/model-versions/create") for _, path in proxy.requests) == 2
     assert [version.version for version in client.search_model_versions(f"name = '{name}'")] == ["1"]
+
+
+@pytest.mark.parametrize("lost", ["/model-versions/set-tag", "/registered-models/alias", None])
+def test_stop_discards_what_was_not_finished(
+    register: Callable[..., ModelVersion],
+    lossy: Callable[[Callable[[str, str], bool]], LossyProxy],
+    tracker: Tracker,
+    client: MlflowClient,
+    experiment: str,
+    name: str,
+    lost: str | None,
+) -> None:
+    parent = tracker.start_parent(experiment, "p")
+    child = tracker.start_child(parent, "p-f0-s1")
+    if lost is None:
+        register(run_id=child)
+        register(run_id=tracker.start_parent(experiment, "q"))  # takes the alias away
+    else:
+        proxy = lossy(lambda _method, path: path.endswith(lost))
+        with pytest.raises(TrackingUnreachableError):
+            register(run_id=child, tracker=Tracker(proxy.uri))
+    left = [] if lost else ["1", "2"]
+    assert discard_unfinished(tracker, parent) == ([f"{name}/1"] if lost else [])
+    assert sorted(version.version for version in client.search_model_versions(f"name = '{name}'")) == left
 
 
 def test_stopped_before_the_upload_leaves_no_version(

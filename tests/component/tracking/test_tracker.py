@@ -121,6 +121,27 @@ def test_list_and_delete(tracker: Tracker, client: MlflowClient, experiment: str
     assert tracker.list_runs(experiment) == []
 
 
+def test_children_that_have_not_ended_end_with_the_parent(
+    tracker: Tracker, client: MlflowClient, experiment: str
+) -> None:
+    parent = tracker.start_parent(experiment, "p")
+    first, second = tracker.start_child(parent, "p-f0-s1"), tracker.start_child(parent, "p-f1-s1")
+    tracker.finish(first)
+    tracker.finish_tree(parent, "KILLED")
+    assert [client.get_run(run).info.status for run in (parent, first, second)] == ["KILLED", "FINISHED", "KILLED"]
+
+
+def test_scores_are_logged_once_and_again_when_they_changed(
+    tracker: Tracker, client: MlflowClient, run_id: str
+) -> None:
+    for dice in (0.9, 0.9, 0.8):
+        tracker.log_metrics(run_id, {"dice": dice, "hd95": float("nan")})
+    tracker.log_metrics(run_id, {})
+    assert client.get_run(run_id).data.metrics["dice"] == 0.8
+    assert [point.value for point in client.get_metric_history(run_id, "dice")] == [0.9, 0.8]
+    assert len(client.get_metric_history(run_id, "hd95")) == 1
+
+
 def test_experiment_in_the_trash_is_restored(tracker: Tracker, client: MlflowClient, experiment: str) -> None:
     tracker.start_parent(experiment, "p")
     client.delete_experiment(client.get_experiment_by_name(experiment).experiment_id)
