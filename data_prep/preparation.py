@@ -73,6 +73,9 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
 
 def _resized(raw: RawCase, config: DataConfig) -> tuple["npt.NDArray[np.generic]", "npt.NDArray[np.uint8]"]:
     """Slice by slice, so that what is held in float32 at once stays small."""
-    images = [resize_image(torch.from_numpy(plane), config.size, config.resize).numpy() for plane in raw.image]
+    images = [
+        resize_image(torch.from_numpy(np.require(plane, requirements="W")), config.size, config.resize).numpy()
+        for plane in raw.image
+    ]
     label = resize_label(torch.from_numpy(raw.label), config.size, config.resize).numpy()
     return np.stack(images), label

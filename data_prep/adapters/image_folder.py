@@ -1,5 +1,7 @@
 """`image_folder`: pairs of pictures and masks, by name."""
 
+import posixpath
+
 from data_prep.adapters.pairs import match, read_pair
 from data_prep.case import Case, Discovery, RawCase
 from data_prep.labels import LabelRule
@@ -17,17 +19,10 @@ class ImageFolder:
 
     def class_names(self, config: DataConfig) -> tuple[str, ...]:
         """`data.classes`, or one class called foreground."""
-        classes = config.classes or ("foreground",)
-        if config.label_values is not None and len(config.label_values) != len(classes):
-            raise DataError(
-                f"data.label_values has {len(config.label_values)} values for {len(classes)} classes {list(classes)}; "
-                "give one value per class, in the same order"
-            )
-        return ("background", *classes)
+        return ("background", *(config.classes or ("foreground",)))
 
     def discover(self, source: Location, config: DataConfig) -> Discovery:
         """Pair the files of both folders."""
-        self.class_names(config)
         tree = SourceTree.of(source)
         images, masks = _named_files(tree, config.pairs)
         if not images or not masks:
@@ -56,17 +51,17 @@ def _rule(config: DataConfig) -> LabelRule:
 def _named_files(tree: SourceTree, pairs: PairsConfig) -> tuple[dict[str, str], dict[str, str]]:
     """Images and masks, each file with the name that both have in common: its path below its folder."""
     suffix = pairs.mask_suffix
-    images = {key: _below(pairs.images, key) for key in tree.below(pairs.images, PICTURE_SUFFIXES)}
-    masks = {key: _below(pairs.masks, key) for key in tree.below(pairs.masks, PICTURE_SUFFIXES)}
+    image_folder, mask_folder = (posixpath.normpath(f"/{folder}").lstrip("/") for folder in (pairs.images, pairs.masks))
+    images = {key: _below(image_folder, key) for key in tree.below(image_folder, PICTURE_SUFFIXES)}
+    masks = {key: _below(mask_folder, key) for key in tree.below(mask_folder, PICTURE_SUFFIXES)}
     masks = {key: name.removesuffix(suffix) for key, name in masks.items() if name.endswith(suffix)}
-    if pairs.images == pairs.masks:
+    if image_folder == mask_folder:
         images = {key: name for key, name in images.items() if key not in masks}
     return images, masks
 
 
 def _below(folder: str, key: str) -> str:
-    relative = key.removeprefix(f"{folder}/") if folder not in ("", ".") else key
-    return relative.rpartition(".")[0]
+    return key.removeprefix(f"{folder}/" if folder else "").rpartition(".")[0]
 
 
 def _nothing(source: Location, pairs: PairsConfig, *, images: int, masks: int) -> str:

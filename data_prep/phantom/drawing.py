@@ -31,9 +31,12 @@ def draw_scale(rng: np.random.Generator, scale: Scale) -> float:
     if scale in SCALES:
         low, high = SCALES[str(scale)]
         return float(rng.uniform(low, high))
-    factor = float(scale)
+    try:
+        factor = float(scale)
+    except ValueError:
+        factor = 0.0
     if not 0.2 <= factor <= 2:
-        raise ValueError(f"scale {factor:g}; allowed: {', '.join(SCALES)}, or a factor from 0.2 to 2")
+        raise ValueError(f"scale {scale}; allowed: {', '.join(SCALES)}, or a factor from 0.2 to 2")
     return factor
 
 

@@ -105,7 +105,7 @@ def _parse(data: bytes) -> Any:
 
 
 def _decompressed(data: bytes) -> bytes:
-    """As many bytes as the header claims, if the file can hold so many; read to the end, where gzip has its checksum."""
+    """As many bytes as the header claims, if the file can hold so many; read to the end for gzip's checksum."""
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
         start = stream.read(_HEADER_BYTES)
         claimed = _claimed_bytes(_header(start)[1])
