@@ -11,6 +11,7 @@ import typer
 
 from udt_cluster import __version__
 from udt_cluster.cli import data, files, jobs, models, servers, target
+from udt_cluster.cli.following import LeftError
 from udt_cluster.cli.output import coloured, say, show, show_json
 from udt_cluster.errors import INTERRUPTED_EXIT_CODE, UdtError, UsageError
 
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE_EXIT_CODE
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED_EXIT_CODE
+    except LeftError as error:
+        say(f"\n{error}")
+        return error.exit_code
     except UdtError as error:
         return _refused(error, words)
     except typer.TyperException as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from udt_cluster.cli.options import AsJson, JobFile, Overrides, TargetName
-from udt_cluster.cli.output import coloured, duration, number, say, show_json, show_pairs, show_table, size
+from udt_cluster.cli.output import coloured, duration, number, say, show, show_json, show_pairs, show_table, size
 from udt_cluster.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets, and look at them.")
@@ -39,7 +39,7 @@ def prepare(
         return
     _show_facts(found)
     took = duration(found.get("seconds", 0))
-    show_pairs([("", f"already there; nothing was done ({took})" if found.get("already_there") else f"done in {took}")])
+    show(f"already there; nothing was done ({took})" if found.get("already_there") else f"done in {took}")
     say(f"Next: udt-cluster data show {_name(found)} --preview preview.png")
 
 

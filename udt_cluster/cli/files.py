@@ -102,7 +102,7 @@ def validate(file: JobFile, overrides: Overrides = None, as_json: AsJson = False
     runs = len(job.repeat.folds) * len(job.repeat.seeds)
     show_pairs(
         [
-            ("ok", f"{file} is a job that can run"),
+            ("ok", f"{file} is a valid job file"),
             ("name", job.name),
             ("hash", job.hash),
             ("data", f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}"),

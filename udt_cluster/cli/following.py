@@ -7,13 +7,19 @@ import typer
 
 from udt_cluster.cli.output import say
 from udt_cluster.cli.reports import progress_line, short, where
-from udt_cluster.errors import INTERRUPTED_EXIT_CODE
+from udt_cluster.errors import INTERRUPTED_EXIT_CODE, UdtError
 
 if TYPE_CHECKING:
     from udt_cluster.cluster.jobs import JobStatus
     from udt_cluster.cluster.targets import Target
 
 _ERASE_LINE = "\r\x1b[2K"
+
+
+class LeftError(UdtError):
+    """A person stopped watching a job, which lives on."""
+
+    exit_code = INTERRUPTED_EXIT_CODE
 
 
 class ProgressLines:
@@ -46,7 +52,7 @@ def follow_to_end(status: "JobStatus", target: "Target", target_name: str | None
     """Show live progress until the job has ended.
 
     Raises:
-        typer.Exit: Ctrl-C; the job lives on, and the person is told how to return.
+        LeftError: Ctrl-C; the job lives on.
     """
     from udt_cluster.cluster.jobs import follow
 
@@ -54,16 +60,16 @@ def follow_to_end(status: "JobStatus", target: "Target", target_name: str | None
     try:
         return follow(target, status.id, on_update=lines.update)
     except KeyboardInterrupt:
-        lines.close()
-        raise leave(status.id, target_name) from None
+        raise left(status.id, target_name) from None
     finally:
         lines.close()
 
 
-def leave(job_id: str, target: str | None) -> typer.Exit:
-    """Say that the job lives on, and how to return to it; the exit to raise."""
+def left(job_id: str, target: str | None) -> LeftError:
+    """The error to raise when a person stops watching: the job lives on, and how to return to it."""
     name, on = short(job_id), where(target)
-    say(f"\nYou have left; job {job_id} lives on.")
-    say(f"  udt-cluster status {name} --follow{on}    return to it")
-    say(f"  udt-cluster stop {name}{on}               end it")
-    return typer.Exit(INTERRUPTED_EXIT_CODE)
+    return LeftError(
+        f"You have left; job {job_id} lives on.\n"
+        f"  udt-cluster status {name} --follow{on}    return to it\n"
+        f"  udt-cluster stop {name}{on}               end it"
+    )

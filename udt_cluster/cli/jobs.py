@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from udt_cluster.cli import reports
-from udt_cluster.cli.following import follow_to_end, leave
+from udt_cluster.cli.following import follow_to_end, left
 from udt_cluster.cli.options import AsJson, JobFile, JobId, Overrides, TargetName, Wait
 from udt_cluster.cli.output import ago, number, say, show, show_json, show_pairs, show_table
 
@@ -159,7 +159,7 @@ def logs(
         for piece in pieces:
             typer.echo(piece, nl=False)
     except KeyboardInterrupt:
-        raise leave(found.id, target) from None
+        raise left(found.id, target) from None
 
 
 def stop(job: JobId, target: TargetName = None, as_json: AsJson = False) -> None:

@@ -1,6 +1,6 @@
 """Verbs about registered models: models ls, show."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +9,7 @@ from udt_cluster.cli.options import AsJson, TargetName
 from udt_cluster.cli.output import number, say, show_json, show_pairs, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Look at registered models.")
+_TAGS_FOR_PROGRAMS = {"baseline", "data_version", "udt.checksum"}
 _METRICS = ("dice", "val_dice", "mean_dice")
 
 
@@ -37,6 +38,13 @@ def _dice(entry: Mapping[str, Any]) -> str:
     return number(next((metrics[name] for name in _METRICS if name in metrics), None))
 
 
+def _tags(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where the model comes from; what is shown above already, and what is for programs only, is left out."""
+    for name, value in sorted(found.get("tags", {}).items()):
+        if not name.startswith("metric.") and name not in _TAGS_FOR_PROGRAMS:
+            yield name, str(value)
+
+
 @app.command("show")
 def show_one(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME@alias, NAME, or models:/NAME/3.")],
@@ -60,7 +68,7 @@ def show_one(
             ("run", str(found["run_id"])),
             ("uri", str(found.get("uri", ""))),
             *((f"{name}", number(value, 4)) for name, value in sorted(found["metrics"].items())),
-            *((name, str(value)) for name, value in sorted(found.get("tags", {}).items())),
+            *_tags(found),
         ]
     )
     reference = (

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _COLOUR = {"SUCCEEDED": "green", "FAILED": "red", "LOST": "red", "STOPPED": "magenta", "PENDING": "yellow"}
 
+_STAGES = ("preflight", "prepare", "train", "evaluate", "register")
+
 
 def short(job_id: str) -> str:
     """The end of an id, by which a job can be named: `1a2b3c4d` of `acdc-udtransnet-1a2b3c4d`."""
@@ -52,23 +54,27 @@ def submitted(status: "JobStatus", target: str | None) -> None:
 
 def detailed(status: "JobStatus") -> None:
     """One job, with all that it has found so far."""
-    took = between(status.submitted_at, status.finished_at)
     show_pairs(
         [
             ("job", status.id),
             ("state", coloured(status.state, _COLOUR.get(status.state, "cyan"))),
             ("progress", "" if status.finished_at else progress_line(status)),
-            ("message", status.message),
+            ("message", status.message if status.finished_at else ""),
             ("submitted", ago(status.submitted_at)),
-            ("took", took),
             ("target", status.target),
             ("dashboard", status.dashboard_url),
             ("mlflow", status.mlflow_url),
-            ("stages", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in status.seconds.items())),
+            *_times(status),
             *_found(status.results),
         ]
     )
     scores(status.results)
+
+
+def _times(status: "JobStatus") -> Iterator[tuple[str, str]]:
+    yield "took", between(status.submitted_at, status.finished_at)
+    known = sorted(status.seconds, key=lambda stage: _STAGES.index(stage) if stage in _STAGES else len(_STAGES))
+    yield "stages", ", ".join(f"{stage} {duration(status.seconds[stage])}" for stage in known)
 
 
 def _found(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -111,7 +117,9 @@ def _score_row(run: str, kind: str, summary: Mapping[str, Any]) -> Sequence[str]
 
 def finished(status: "JobStatus", *, scale_up: str, target: str | None) -> None:
     """The end of a job that went well: scores, the model, where to look, and how to scale it up."""
-    detailed(status)
+    state = coloured(status.state, _COLOUR.get(status.state, "cyan"))
+    show_pairs([("state", state), *_times(status), *_found(status.results)])
+    scores(status.results)
     name, on = short(status.id), where(target)
     say("\nNext:")
     say(f"  {status.mlflow_url}    curves, pictures, every case's scores")

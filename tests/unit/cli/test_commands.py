@@ -161,6 +161,7 @@ def test_ctrl_c_leaves_the_job_alive_and_says_how_to_return(
     assert ran.code == 130
     assert "job heart-1a2b3c4d lives on" in ran.err
     assert "udt-cluster status 1a2b3c4d --follow" in ran.err
+    assert "interrupted" not in ran.err
     assert not [name for name, _ in cluster.calls if name in {"stop", "remove"}]
 
 
