@@ -68,14 +68,6 @@ def test_native_labels_and_geometry(store: DataStore) -> None:
     assert store.cases.first_sample.tolist() == [0, 1, 4, 6]
 
 
-def test_all_zero_samples_are_stored_too(tmp_path: Path) -> None:
-    """Zarr leaves out chunks of the fill value by default, and what is lost then reads as zeros."""
-    store = make_store(tmp_path, num_classes=2)
-    data = (store.location / "labels/c/0/0/0").read_bytes()
-    index = np.frombuffer(data[-4 * 16 - 4 : -4], "<u8")
-    assert (index < len(data)).all(), "no chunk is absent"
-
-
 def test_it_travels_as_its_location(store: DataStore) -> None:
     again = pickle.loads(pickle.dumps(store))
     assert again.location == store.location
