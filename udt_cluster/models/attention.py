@@ -159,7 +159,7 @@ class SpatialSelection(nn.Module):
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """`tokens` (S, B, N, E), `source` (B, 4N, E) -> (S, B, N, E)."""
         heads = (self.num_heads, -1)
-        q = torch.unflatten(self.query(tokens), -1, heads).permute(1, 3, 0, 2, 4)  # (B, H, S, N, d)
+        q = torch.unflatten(self.query(tokens), -1, heads).permute(1, 3, 0, 2, 4).contiguous()  # (B, H, S, N, d)
         k, v = (torch.unflatten(part, -1, heads).transpose(1, 2) for part in self.key_value(source).chunk(2, dim=-1))
         selected = normalised_attention(q, k, v, dropout=active_rate(self.dropout))
         out: Tensor = self.output(self._merge(selected.permute(2, 0, 1, 3, 4)))

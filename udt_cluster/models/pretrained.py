@@ -82,7 +82,7 @@ def _download() -> dict[str, Tensor]:
             f"pretrained='imagenet': {IMAGENET_URL} did not answer ({error}); download it elsewhere and "
             f"set pretrained to its path, or put it at {cached}"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, pickle.UnpicklingError) as error:
         raise RefusedError(
             f"pretrained='imagenet': the file of {IMAGENET_URL} is damaged ({error}); delete {cached}"
         ) from error
