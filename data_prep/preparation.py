@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from data_prep import adapters
 from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
 from data_prep.statistics import Statistics, measure
 from udt_cluster.config.job import DataConfig
-from udt_cluster.data.geometry import resize_image, resize_label
 from udt_cluster.storage import Location
 
 
@@ -73,6 +71,10 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
 
 def _resized(raw: RawCase, config: DataConfig) -> tuple["npt.NDArray[np.generic]", "npt.NDArray[np.uint8]"]:
     """Slice by slice, so that what is held in float32 at once stays small."""
+    import torch  # here, because finding out that nothing is to be done must not take the seconds that this does
+
+    from udt_cluster.data.geometry import resize_image, resize_label
+
     images = [
         resize_image(torch.from_numpy(np.require(plane, requirements="W")), config.size, config.resize).numpy()
         for plane in raw.image

@@ -1,5 +1,6 @@
 """The Jobs API of a target, with errors that say what to do."""
 
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -32,6 +33,7 @@ def connect(target: Target) -> "JobSubmissionClient":
         os.environ.pop(variable, None)
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
     with api_errors(target):
         return JobSubmissionClient(target.jobs_api)
 

@@ -31,6 +31,7 @@ from udt_cluster.errors import TargetUnreachableError, TrackingUnreachableError
 _STATE = "local.json"
 _LONGEST_SOCKET_FOLDER = 38  # Ray appends session_<date>_<pid>/sockets/plasma_store; a socket's path ends at 107 bytes
 _START_SECONDS = 90
+_ADDRESS = "127.0.0.2"  # Ray replaces 127.0.0.1 by an address that other machines reach; this one it keeps
 _MARK = "UDT_LOCAL_INSTANCE"  # inherited by all that Ray starts, drivers of jobs too, which lead sessions of their own
 
 
@@ -69,6 +70,7 @@ def _addresses(target: Target, state: dict[str, Any]) -> Target:
         tracking=state["mlflow"]["url"],
         storage=target.storage or str(default_storage()),
         token_path=str(token_path()),
+        ray_address=state.get("ray", {}).get("address"),
     )
 
 
@@ -116,7 +118,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _start_ray(home: Path) -> dict[str, Any]:
-    port, client_port = free_port(), free_port()
+    port, head = free_port(), f"{_ADDRESS}:{free_port()}"
     environment = {
         **os.environ,
         "RAY_AUTH_MODE": "token",
@@ -127,16 +129,16 @@ def _start_ray(home: Path) -> dict[str, Any]:
     }
     for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN"):
         environment.pop(variable, None)
-    # 127.0.0.1 would be replaced by an address that other machines reach; another loopback address is kept as it is.
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "0"),
-        *("--node-ip-address", "127.0.0.2", "--dashboard-host", "127.0.0.1", "--dashboard-port", str(port)),
-        # The agent's default is fixed: the second user of a host would have a cluster that takes no job.
-        *("--dashboard-agent-listen-port", str(free_port())),
-        *("--ray-client-server-port", str(client_port), "--disable-usage-stats"),
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--port", head.rpartition(":")[2], "--node-ip-address", _ADDRESS),
+        *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(port), "--disable-usage-stats"),
+        # The defaults are fixed: the second user of a host would have a cluster that takes no job.
+        *("--dashboard-agent-listen-port", str(free_port()), "--metrics-export-port", str(free_port())),
+        *("--ray-client-server-port", str(free_port())),
         *("--object-store-memory", str(1 << 30), "--temp-dir", str(_ray_folder(home))),
     ]
-    return _spawn(command, environment, home / "logs" / "ray.log", port)
+    return {**_spawn(command, environment, home / "logs" / "ray.log", port), "address": head}
 
 
 def _start_mlflow(home: Path) -> dict[str, Any]:

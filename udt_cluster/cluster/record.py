@@ -18,6 +18,9 @@ from typing import Any
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location
 
+JOB_VARIABLE, STORAGE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE"
+"""How the driver is told which job it runs; no value of the user's is on its command line."""
+
 PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "LOST"
 TERMINAL = frozenset({SUCCEEDED, FAILED, STOPPED, LOST})
 

@@ -13,13 +13,19 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from udt_cluster.cluster import preflight, stages
-from udt_cluster.cluster.record import FAILED, RUNNING, SUCCEEDED, JobRecord, State, now
+from udt_cluster.cluster.record import (
+    FAILED,
+    JOB_VARIABLE,
+    RUNNING,
+    STORAGE_VARIABLE,
+    SUCCEEDED,
+    JobRecord,
+    State,
+    now,
+)
 from udt_cluster.errors import RefusedError, UdtError
 from udt_cluster.storage import Location
 from udt_cluster.tracking import Tracker
-
-JOB_VARIABLE, STORAGE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE"
-ENTRYPOINT = "python -m udt_cluster.cluster.run"
 
 T = TypeVar("T")
 log = logging.getLogger("udt_cluster")

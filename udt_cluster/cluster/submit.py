@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from udt_cluster.cluster import local
 from udt_cluster.cluster.connection import api_errors, check, connect
 from udt_cluster.cluster.preflight import local_source_problem, versions
-from udt_cluster.cluster.record import FAILED, TERMINAL, JobRecord, Record, now
-from udt_cluster.cluster.run import ENTRYPOINT, JOB_VARIABLE, STORAGE_VARIABLE
+from udt_cluster.cluster.record import FAILED, JOB_VARIABLE, STORAGE_VARIABLE, TERMINAL, JobRecord, Record, now
 from udt_cluster.cluster.targets import Target
 from udt_cluster.cluster.wheel import build_wheel
 from udt_cluster.config.job import Job
-from udt_cluster.errors import JobFailedError, RefusedError, UdtError, UnreachableError
+from udt_cluster.errors import JobFailedError, RefusedError, TargetUnreachableError, UdtError, UnreachableError
 from udt_cluster.storage import Location, probe
 
 if TYPE_CHECKING:
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+ENTRYPOINT = "python -m udt_cluster.cluster.run"
 _PREFLIGHT_SECONDS = 180.0
+_AGENT_SECONDS = 30.0
 _POLL_SECONDS = 0.3
 
 
@@ -197,7 +198,7 @@ def _hand_over(client: "JobSubmissionClient", record: JobRecord, target: Target)
         "PYTHONUNBUFFERED": "1",
         **target.environment(),
     }
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _AGENT_SECONDS
     with api_errors(target):
         while True:
             try:
@@ -210,8 +211,12 @@ def _hand_over(client: "JobSubmissionClient", record: JobRecord, target: Target)
             except RuntimeError as error:
                 if job_state(client, record.id) is not None:
                     return
-                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                if "No available agent" not in str(error):
                     raise
+                if time.monotonic() > deadline:
+                    raise TargetUnreachableError(
+                        f"{target.jobs_api} answers, but no node takes a job for {_AGENT_SECONDS:.0f} s: {error}"
+                    ) from error
                 time.sleep(0.5)
             else:
                 return

@@ -25,6 +25,7 @@ class Target:
         region: S3 region.
         token_path: File with Ray's token; its text never leaves this machine but to the cluster itself.
         insecure: Talk to a cluster on the network although it asks for no token.
+        ray_address: Of the local head, for its own processes: Ray guesses where several heads run on one machine.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     region: str | None = None
     token_path: str | None = None
     insecure: bool = False
+    ray_address: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -54,6 +56,7 @@ class Target:
         """What a process on the cluster must know to reach storage and tracking; no secret is in it."""
         values = {
             "MLFLOW_TRACKING_URI": self.tracking,
+            "RAY_ADDRESS": self.ray_address,
             "AWS_ENDPOINT_URL_S3": self.endpoint or _first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
             "AWS_REGION": self.region or _first_set("AWS_REGION", "AWS_DEFAULT_REGION"),
         }

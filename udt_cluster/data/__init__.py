@@ -1,19 +1,39 @@
-"""Prepared data: the on-disk contract, its reader, geometry and normalisation; splits and loaders beside them.
+"""What a prepared data set is and how it is read: the store, its splits, the loaders.
 
-`render_preview` is imported when it is first asked for: matplotlib is nothing that a training worker needs.
+Every name is imported when it is first asked for (PEP 562): to look up whether a version exists needs no torch, and a
+training worker no matplotlib.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from udt_cluster.data.cache import SampleCache
-from udt_cluster.data.loader import Batch, EvalBatch, EvalLoader, TrainLoader
-from udt_cluster.data.normalization import Normalization
-from udt_cluster.data.schema import CaseTable, Fingerprint, StoreInfo
-from udt_cluster.data.splits import Fold, Splits, load_splits, make_splits, save_splits
-from udt_cluster.data.store import DataStore
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from udt_cluster.data.preview import render_preview
+    from udt_cluster.data.cache import SampleCache as SampleCache
+    from udt_cluster.data.loader import Batch as Batch
+    from udt_cluster.data.loader import EvalBatch as EvalBatch
+    from udt_cluster.data.loader import EvalLoader as EvalLoader
+    from udt_cluster.data.loader import TrainLoader as TrainLoader
+    from udt_cluster.data.normalization import Normalization as Normalization
+    from udt_cluster.data.preview import render_preview as render_preview
+    from udt_cluster.data.schema import CaseTable as CaseTable
+    from udt_cluster.data.schema import Fingerprint as Fingerprint
+    from udt_cluster.data.schema import StoreInfo as StoreInfo
+    from udt_cluster.data.splits import Fold as Fold
+    from udt_cluster.data.splits import Splits as Splits
+    from udt_cluster.data.splits import load_splits as load_splits
+    from udt_cluster.data.splits import make_splits as make_splits
+    from udt_cluster.data.splits import save_splits as save_splits
+    from udt_cluster.data.store import DataStore as DataStore
+
+_HOMES = {
+    "cache": ("SampleCache",),
+    "loader": ("Batch", "EvalBatch", "EvalLoader", "TrainLoader"),
+    "normalization": ("Normalization",),
+    "preview": ("render_preview",),
+    "schema": ("CaseTable", "Fingerprint", "StoreInfo"),
+    "splits": ("Fold", "Splits", "load_splits", "make_splits", "save_splits"),
+    "store": ("DataStore",),
+}
 
 __all__ = [
     "Batch",
@@ -35,11 +55,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `render_preview` on first use (PEP 562)."""
-    if name != "render_preview":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from udt_cluster.data.preview import render_preview
-
-    globals()[name] = render_preview
-    return render_preview
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
