@@ -303,8 +303,10 @@ def test_a_damaged_version_is_mended_by_preparing_again(glands: Path, tmp_path: 
         target.write_bytes(target.read_bytes()[:-7])
     with pytest.raises(CorruptError):
         DataStore.open(first.location)
-    again = run(config, tmp_path)
+    committed: list[bool] = []
+    again = run(config, tmp_path, on_progress=lambda *_: committed.append((first.location / "COMMIT").exists()))
     assert not again.already_there
+    assert not any(committed), "nobody may take it for whole meanwhile"
     assert any("damaged" in warning for warning in again.warnings)
     assert objects(again) == whole
 
