@@ -91,6 +91,8 @@ class DeepSpeedEngine:
         self._channels_last = device.type == "cuda" and config.zero_stage == 0
         self._shape: torch.Size | None = None
         self._deepspeed = _initialize(self._prepare(model), config, self.plan, device=device, bf16=self._bf16)
+        if self.world_size == 1 and config.zero_stage == 0:  # else every gradient is copied twice, to nobody
+            self._deepspeed.enable_backward_allreduce = False
         if self._channels_last:  # before DeepSpeed's initialize it raises, at the other stages it does not work
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
