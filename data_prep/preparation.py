@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_prep import adapters
+from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
 from data_prep.statistics import Statistics, measure
 from udt_cluster.config.job import DataConfig
@@ -45,7 +45,7 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
     Raises:
         CaseError: everything that is wrong with its files.
     """
-    adapter = adapters.get(config.adapter)
+    adapter = get_adapter(config.adapter)
     raw = adapter.read(source, case, config)
     num_classes = len(adapter.class_names(config))
     images, labels = _resized(raw, config)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from typing import Any, Literal, TypeVar
 
-from data_prep import adapters
+from data_prep.adapters import get as get_adapter
 from data_prep.case import CaseSummary, Discovery
 from data_prep.executor import Executor, Handle
 from data_prep.file_index import FileIndex
@@ -100,14 +100,14 @@ def find_version(config: DataConfig, dataset: str, index: FileIndex) -> tuple[st
         DataError: the source is missing, incomplete or unreadable.
     """
     source = Location.parse(config.source)
-    discovery = adapters.get(config.adapter).discover(source, config)
+    discovery = get_adapter(config.adapter).discover(source, config)
     _refuse_twins(source, discovery)
     choose_groups(config, discovery)
     parameters = {
         "prep_version": PREP_VERSION,
         "dataset": dataset,
         "adapter": config.adapter,
-        "classes": adapters.get(config.adapter).class_names(config),
+        "classes": get_adapter(config.adapter).class_names(config),
         "label_values": config.label_values,
         "pairs": config.pairs.model_dump() if config.adapter == "image_folder" else None,
         "size": config.size,
@@ -186,7 +186,7 @@ def _plan(order: _Order, reports: Sequence[CaseReport]) -> StorePlan:
     if problems:
         raise DataError(f"{config.source}: {len(problems)} problems; nothing was written", problems)
     statistics = [report.statistics for report in reports if report.statistics is not None]
-    class_names = adapters.get(config.adapter).class_names(config)
+    class_names = get_adapter(config.adapter).class_names(config)
     return plan_store(
         order.root,
         summaries,

@@ -4,7 +4,8 @@ The official one (NIfTI and `Info.cfg` per patient), and the one of HDF5 slices 
 semi-supervised methods. A case is one frame (end of diastole or systole) of one patient; the group is the patient.
 """
 
-from data_prep.adapters import acdc_hdf5, acdc_nifti
+import data_prep.adapters.acdc_hdf5 as acdc_hdf5
+import data_prep.adapters.acdc_nifti as acdc_nifti
 from data_prep.case import Case, Discovery, RawCase
 from data_prep.labels import LabelRule
 from data_prep.source import SourceTree

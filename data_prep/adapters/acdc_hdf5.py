@@ -7,7 +7,7 @@ Spacing and orientation are lost in this layout.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 
 _FILE = re.compile(r"(?:.*/)?(?P<name>(?P<patient>patient\d+)_frame\d+)(?:_slice_(?P<slice>\d+))?\.h5")
+_ENTRY = re.compile(r"patient\d+_frame\d+(_slice_\d+)?")
 _LISTS = {"train.list": "train", "train_slices.list": "train", "val.list": "train", "test.list": "test"}
 _SHOWN = 5
 
@@ -122,19 +123,18 @@ def _read_lists(
         for entry in _lines(tree.read_text(key)):
             name, _, number = entry.partition("_slice_")
             found = slices.get(name, {})
-            if not found or (number and -1 not in found and int(number) not in found):
+            if not _ENTRY.fullmatch(entry):
+                problems.append(f"{entry!r} in {key} is no case; write patient001_frame01 or one of its slices")
+            elif not found or (number and -1 not in found and int(number) not in found):
                 problems.append(f"{entry}: listed in {key}, but there is no {entry}.h5")
             elif splits.setdefault(name, split) != split:
                 problems.append(f"{entry}: listed for training and for test ({key})")
     return splits, problems
 
 
-def _lines(text: str) -> Iterable[str]:
-    for line in text.splitlines():
-        if entry := line.strip().removesuffix(".h5").rpartition("/")[2]:
-            if not re.fullmatch(r"patient\d+_frame\d+(_slice_\d+)?", entry):
-                raise DataError(f"{entry!r} in a .list file is no case; write patient001_frame01 or one of its slices")
-            yield entry
+def _lines(text: str) -> list[str]:
+    entries = (line.strip().removesuffix(".h5").rpartition("/")[2] for line in text.splitlines())
+    return [entry for entry in entries if entry]
 
 
 def _unlisted(names: Sequence[str]) -> list[str]:

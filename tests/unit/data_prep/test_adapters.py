@@ -279,9 +279,10 @@ def test_acdc_slices_are_stacked_by_number(h5_source: Path) -> None:
 
 def test_acdc_lists_and_files_must_agree(h5_source: Path) -> None:
     (h5_source / "data/patient003_frame01_slice_4.h5").unlink()
-    (h5_source / "test.list").write_text("patient001_frame01\npatient009_frame02\npatient002_frame01\n")
+    (h5_source / "test.list").write_text("patient001_frame01\npatient009_frame02\npatient002_frame01\nwhat\n")
     problems = complaints(config(h5_source, "acdc"))
-    assert len(problems) == 3
+    assert len(problems) == 4
+    assert any("'what' in test.list is no case" in problem for problem in problems)
     assert any("patient009_frame02: listed in test.list, but there is no" in problem for problem in problems)
     assert any("patient003_frame01_slice_4.h5: missing" in problem for problem in problems)
     assert any("patient002_frame01: listed for training and for test" in problem for problem in problems)
