@@ -84,7 +84,7 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
             storage_path=tempfile.mkdtemp(prefix="udt-ray-train-"),
             failure_config=FailureConfig(max_failures=job.resources.max_failures),
         ),
-        torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus_per_worker else "gloo"),
     )
     try:
         return dict(trainer.fit().metrics or {})
@@ -115,8 +115,9 @@ def train_worker(settings: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     log.info("rank %d of %d on %s, run %s", rank, world_size, device, plan.run)
     data = _open_data(plan, job)
-    model = _build(plan, job, data.store)
-    engine = DeepSpeedEngine(model, job.train, device=device, seed=plan.seed)
+    checkpoints = _checkpoints(plan, job, rank=rank, world_size=world_size)
+    checkpoints.check_resumable(zero_stage=job.train.zero_stage)
+    engine = DeepSpeedEngine(_build(plan, job, data.store), job.train, device=device, seed=plan.seed)
     train, validation = _loaders(data, plan, job, engine)
     reporter = RayReporter(plan, job, _metric_log(plan) if rank == 0 else None)
     try:
@@ -125,7 +126,7 @@ def train_worker(settings: dict[str, Any]) -> None:
             train=train,
             validation=validation,
             reporter=reporter,
-            checkpoints=_checkpoints(plan, job, engine),
+            checkpoints=checkpoints,
             config=job.train,
             num_classes=data.store.info.num_classes,
             class_names=data.store.info.class_names,
@@ -216,14 +217,16 @@ def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") 
     return train, validation
 
 
-def _checkpoints(plan: RunPlan, job: Job, engine: "DeepSpeedEngine") -> "StorageCheckpoints":
+def _checkpoints(plan: RunPlan, job: Job, *, rank: int, world_size: int) -> "StorageCheckpoints":
+    """The run's checkpoints; rank 0 says which attempt this is."""
+    from ray.train.collective import broadcast_from_rank_zero
+
     from udt_cluster.training import StorageCheckpoints
 
     root = plan.folder / "checkpoints"
-    seen = StorageCheckpoints.next_attempt(root) if engine.rank == 0 else 0
-    attempt = engine.all_gather_object(seen)[0]
+    attempt = broadcast_from_rank_zero(StorageCheckpoints.next_attempt(root) if rank == 0 else 0)
     return StorageCheckpoints(
-        root, run_id=plan.run, attempt=attempt, rank=engine.rank, world_size=engine.world_size, keep=job.train.keep
+        root, run_id=plan.run, attempt=attempt, rank=rank, world_size=world_size, keep=job.train.keep
     )
 
 

@@ -164,7 +164,7 @@ def register_model(
     Args:
         tracker: The server.
         name: Registered model; made when needed.
-        run_id: The run that trained it. The metrics are logged there too.
+        run_id: The run that trained it. The metrics are logged there too, as `registered_<name>`.
         folder: Our own form of the model; becomes `udt/` in the artifact.
         program: The network with all that belongs around it: (B, H, W, C) numbers in, (B, H, W) integer mask out.
         example: Raw input, (B, H, W, C), float32, B >= 2.
@@ -307,9 +307,12 @@ def _upload(
 
 
 def _log_scores(client: MlflowClient, model: LoggedModel, run_id: str, metrics: Mapping[str, float]) -> None:
-    """Metrics of the run that point at the model; the time is the model's, so that a repetition changes nothing."""
+    """Metrics of the run that point at the model; the time is the model's, so that a repetition changes nothing.
+
+    They have names of their own, because `val_dice` is also what the run logged after each of its epochs.
+    """
     points = [
-        Metric(key, float(value), model.creation_timestamp, 0, model_id=model.model_id, run_id=run_id)
+        Metric(f"registered_{key}", float(value), model.creation_timestamp, 0, model_id=model.model_id, run_id=run_id)
         for key, value in metrics.items()
     ]
     if points:
