@@ -122,9 +122,17 @@ def test_fault_m3_killed_process_reports_again_and_nothing_is_twice(
     assert history(client, run_id, "loss")[3] == (3, pytest.approx(first_value, abs=1e-12))
 
 
+@pytest.mark.parametrize("retries", ["0", "2"])
 def test_points_are_once_when_the_answer_is_lost(
-    lossy: Callable[[Callable[[str, str], bool]], LossyProxy], client: MlflowClient, run_id: str, tmp_path: Path
+    lossy: Callable[[Callable[[str, str], bool]], LossyProxy],
+    client: MlflowClient,
+    run_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    retries: str,
 ) -> None:
+    """Sent again by us (0) or by MLflow's client (2), a point has the time at which it was measured."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries)
     batches: list[str] = []
 
     def every_second_batch(_method: str, path: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import ViewType
 
 from tests.servers.mlflow import LossyProxy, MlflowServer, SilentServer
 from udt_cluster.errors import AuthError, RefusedError, TrackingUnreachableError, UsageError
@@ -66,16 +67,17 @@ def test_fault_m3_child_is_found_again_and_keeps_its_params(
     tracker: Tracker, client: MlflowClient, experiment: str
 ) -> None:
     parent = tracker.start_parent(experiment, "acdc-1", key="acdc-1")
-    child = tracker.start_child(parent, "acdc-1-f0-s1", tags={"attempt": 0}, params={"fold": 0, "seed": 1})
+    child = tracker.start_child(parent, "acdc-1-f0-s1", tags={"attempt": 0}, params={"fold": 0, "lr": 0.1})
     tracker.finish(child, "FAILED")
 
-    again = tracker.start_child(parent, "acdc-1-f0-s1", tags={"attempt": 1}, params={"fold": 0, "seed": 1, "new": 2})
+    again = tracker.start_child(parent, "acdc-1-f0-s1", tags={"attempt": 1}, params={"fold": 0, "lr": 0.2, "new": 2})
 
     assert again == child
     run = client.get_run(child)
     assert (run.info.status, run.data.tags["mlflow.parentRunId"]) == ("RUNNING", parent)
     assert run.data.tags["attempt"] == "1"
-    assert run.data.params == {"fold": "0", "seed": "1", "new": "2"}
+    assert run.data.params == {"fold": "0", "lr": "0.1", "new": "2"}
+    assert len(client.search_runs([run.info.experiment_id], run_view_type=ViewType.ALL)) == 2
     assert tracker.start_child(tracker.start_parent(experiment, "other"), "acdc-1-f0-s1") != child
 
 
