@@ -22,6 +22,7 @@ from udt_cluster.tracking.connection import ping, tracking_errors
 RUN_KEY = "udt.run"
 """Tag with the key under which a run is looked up before it is made."""
 
+_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows the pages of language models
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
 _BATCH = 100  # params or tags in one request
@@ -280,7 +281,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     known = client.get_experiment_by_name(name)
     if known is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, tags=_TRAINING))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
