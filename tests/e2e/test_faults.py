@@ -44,9 +44,10 @@ def workers_of(udt: CommandLine) -> list[psutil.Process]:
 
 
 def test_fault_C5_a_killed_worker_resumes_and_every_metric_arrives_once(udt: CommandLine, glas: list[str]) -> None:
-    udt("submit", *glas, "--set", "train.epochs=4", "--set", "resources.workers=2", "--set", "train.global_batch_size=8")
+    more = ["--set", "train.epochs=4", "--set", "resources.workers=2", "--set", "train.global_batch_size=8"]
+    udt("submit", *glas, *more, "--set", "data.size=[64,64]")
     job = udt.json("status", "last")["id"]
-    wait_for(lambda: udt.json("status", job)["progress"].get("epoch", 0) >= 1, seconds=240)
+    wait_for((udt.home / "store" / "jobs" / job / "progress.json").exists, seconds=240)
     victims = workers_of(udt)
     assert len(victims) == 2
     victims[0].send_signal(signal.SIGKILL)

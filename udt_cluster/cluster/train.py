@@ -114,12 +114,12 @@ def train_worker(settings: dict[str, Any]) -> None:
     _log_to_stdout(rank)
     device = ray.train.torch.get_device()
     log.info("rank %d of %d on %s, run %s", rank, world_size, device, plan.run)
+    reporter = RayReporter(plan, job, _metric_log(plan) if rank == 0 else None)
     data = _open_data(plan, job)
     checkpoints = _checkpoints(plan, job, rank=rank, world_size=world_size)
     checkpoints.check_resumable(zero_stage=job.train.zero_stage)
     engine = DeepSpeedEngine(_build(plan, job, data.store), job.train, device=device, seed=plan.seed)
     train, validation = _loaders(data, plan, job, engine)
-    reporter = RayReporter(plan, job, _metric_log(plan) if rank == 0 else None)
     try:
         result = fit(
             engine=engine,
@@ -253,7 +253,7 @@ class RayReporter:
         self._plan = plan
         self._epochs = job.train.epochs
         self._log = metric_log
-        self._newest = 0
+        self._started = time.time()
 
     def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a finished epoch; epochs that come again after a resume reach MLflow once."""
@@ -282,6 +282,8 @@ class RayReporter:
             "val_dice": None if val_dice != val_dice else val_dice,
             "eta_seconds": (self._epochs - epoch) * seconds
             + (self._plan.total - self._plan.number) * self._epochs * seconds,
+            "epoch_seconds": seconds,
+            "started": self._started,
             "at": now(),
         }
         self._plan.record.write_progress(progress)
