@@ -40,7 +40,15 @@ def wait_for(condition: Callable[[], Any], *, seconds: float) -> Any:
 def workers_of(udt: CommandLine) -> list[psutil.Process]:
     """The training workers of this home's cluster."""
     head = psutil.Process(json.loads((udt.home / "local.json").read_text())["ray"]["pid"])
-    return [child for child in head.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+    return [child for child in head.children(recursive=True) if "RayTrainWorker" in title(child)]
+
+
+def title(process: psutil.Process) -> str:
+    """How the process calls itself; nothing once it is dead."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def test_fault_C5_a_killed_worker_resumes_and_every_metric_arrives_once(udt: CommandLine, glas: list[str]) -> None:

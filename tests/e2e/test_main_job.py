@@ -79,7 +79,9 @@ def test_metrics_arrive_once_with_data_and_hashes(udt: CommandLine, acdc: dict[s
     child = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{acdc['run_id']}'")[0]
     history = client.get_metric_history(child.info.run_id, "val_dice")
     assert [point.step for point in history] == [1, 2]
-    assert {"train_loss", "val_dice_class_3", "lr", "samples_per_second", "data_wait_percent"} <= set(child.data.metrics)
+    assert {"train_loss", "val_dice_class_3", "lr", "samples_per_second", "data_wait_percent"} <= set(
+        child.data.metrics
+    )
     assert parent.data.params["model.num_layers"] == "1"
     assert parent.data.tags["job_hash"]
     assert parent.inputs.dataset_inputs[0].dataset.digest == parent.data.tags["data_version"]
@@ -105,7 +107,13 @@ def test_the_model_is_shown_and_predicts_without_this_package(
 
 def test_the_same_data_is_not_prepared_again(udt: CommandLine, acdc: dict[str, Any], udt_test_data: Path) -> None:
     again = udt.json(
-        "data", "prepare", "jobs/acdc.yaml", "--set", f"data.source={udt_test_data / 'acdc_h5'}", "--set", "data.size=[64,64]"
+        "data",
+        "prepare",
+        "jobs/acdc.yaml",
+        "--set",
+        f"data.source={udt_test_data / 'acdc_h5'}",
+        "--set",
+        "data.size=[64,64]",
     )
     assert again["already_there"] is True
     assert again["uri"] == acdc["results"]["prepare"]["uri"]

@@ -104,10 +104,16 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
         client = connect(target)
         say(f"handing {record.id} to {target.jobs_api}")
         _hand_over(client, record, target)
+    except (UdtError, KeyboardInterrupt):
+        _forget(record, tracker)
+        raise
+    try:
         _await_preflight(client, record, target)
-    except (UdtError, KeyboardInterrupt) as error:
-        if isinstance(error, RefusedError | UnreachableError):
-            _forget(record, tracker)
+    except (RefusedError, UnreachableError):
+        _forget(record, tracker)
+        raise
+    except KeyboardInterrupt:
+        say(f"{record.id} was handed over and lives on; return to it: udt-cluster status {record.id} --follow")
         raise
     return record
 

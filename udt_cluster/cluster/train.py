@@ -6,6 +6,7 @@ Ray places the workers, restarts them after a failure and shows them in its dash
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -72,6 +73,7 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     resources = {"CPU": job.resources.cpus_per_worker, **({"GPU": 1} if gpus_per_worker else {})}
+    scratch = scratch_folder()
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=asdict(plan),
@@ -81,7 +83,7 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
         run_config=RunConfig(
             # A name that was never used: Ray would resume whatever lies there.
             name=f"{plan.run}-{time.time_ns()}",
-            storage_path=tempfile.mkdtemp(prefix="udt-ray-train-"),
+            storage_path=str(scratch),
             failure_config=FailureConfig(max_failures=job.resources.max_failures),
         ),
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus_per_worker else "gloo"),
@@ -90,6 +92,8 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
         return dict(trainer.fit().metrics or {})
     except TrainingFailedError as error:
         raise JobFailedError(f"run {plan.run} failed: {_cause(error)}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _cause(error: Exception) -> str:
