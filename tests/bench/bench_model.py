@@ -159,9 +159,8 @@ def main() -> None:
         pairs[f"SSA product of one block, dropout {p}"] = spatial_attention(**sizes, dropout=p)
     options = {"repeats": args.repeats, "batch": args.batch, "clock": CLOCKS[args.clock]}
     rows = [compare(name, *pair, **options) for name, pair in pairs.items()]
-    print(
-        f"UDTransNet, batch {args.batch}, {args.size}x{args.size}, {args.threads} threads, medians of {args.repeats}\n"
-    )
+    setting = f"batch {args.batch}, {args.size}x{args.size}, {args.threads} threads"
+    print(f"UDTransNet, {setting}, medians of {args.repeats}, {args.clock} clock\n")
     print(table(rows))
 
 

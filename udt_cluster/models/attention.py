@@ -3,7 +3,6 @@
 Letters in shapes: B images, S scales (4), N tokens of one scale, E token width, H heads, d = E / H.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -12,50 +11,63 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from udt_cluster.models.layers import Dropout, PatchConv2d, dropout_mask
+
 HeadMerge = Literal["standard", "released"]
 MAP_NORM_EPS = 1e-5
 TOKEN_NORM_EPS = 1e-6
 MLP_BIAS_STD = 1e-6
 
 
-def _logit_factors(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys whose product is IN(q k^T) up to a constant per row: q (B, H, G, n, d), k (B, H, 1, m, d).
-
-    The scale of InstanceNorm comes without the map: the map's variance is the mean square of q (k - mean k)^T, which is
-    a product of two d x d Gram matrices, plus the variance of q (mean k)^T over its rows. Both are sums of squares, so
-    nothing cancels. Computed in float32 at least, under autocast too.
-    """
+def _widen(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, centred keys and the mean key, in float32 at least."""
     wide = torch.promote_types(q.dtype, torch.float32)
-    with torch.autocast(q.device.type, enabled=False):
-        q, k = q.to(wide), k.to(wide)
-        k_mean = k.mean(-2, keepdim=True)
-        k = k - k_mean
-        within = ((q.mT @ q) * (k.mT @ k)).sum((-2, -1), keepdim=True) / (q.shape[-2] * k.shape[-2])
-        between = (q @ k_mean.mT).var(-2, keepdim=True, correction=0)
-        return q * torch.rsqrt(within + between + MAP_NORM_EPS), k
+    q, k = q.to(wide), k.to(wide)
+    k_mean = k.mean(-2, keepdim=True)
+    return q, k - k_mean, k_mean
+
+
+def _scale(mean_square: Tensor, q: Tensor, k_mean: Tensor) -> Tensor:
+    """InstanceNorm's factor for the map q k^T.
+
+    The map's variance is the mean square of q (k - k_mean)^T plus the variance of q k_mean^T over its rows. Both are
+    sums of squares, so nothing cancels.
+    """
+    between = (q @ k_mean.mT).var(-2, keepdim=True, correction=0)
+    return torch.rsqrt(mean_square + between + MAP_NORM_EPS)
+
+
+def _logit_factors(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of IN(q k^T), up to a constant per row, without the map: its mean square is a product of Gram matrices.
+
+    q (B, H, G, n, d), k (B, H, m, d) -> (B, H, G*n, d), (B, H, m, d).
+    """
+    q, k, k_mean = _widen(q, k.unsqueeze(2))
+    mean_square = ((q.mT @ q) * (k.mT @ k)).sum((-2, -1), keepdim=True) / (q.shape[-2] * k.shape[-2])
+    return (q * _scale(mean_square, q, k_mean)).flatten(2, 3), k.squeeze(2)
+
+
+def _logits(q: Tensor, k: Tensor) -> Tensor:
+    """IN(q k^T), up to a constant per row, where the map is cheaper than its Gram matrices: few, long vectors."""
+    q, k, k_mean = _widen(q, k.unsqueeze(2))
+    product = q @ k.mT
+    return (product * _scale(product.square().mean((-2, -1), keepdim=True), q, k_mean)).flatten(2, 3)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    queries, keys = _logit_factors(q, k.unsqueeze(2))
-    queries, keys = queries.flatten(2, 3).to(v.dtype), keys.squeeze(2).to(v.dtype)
-    return F.scaled_dot_product_attention(queries, keys, v, dropout_p=dropout, scale=1.0)
+    with torch.autocast(q.device.type, enabled=False):
+        queries, keys = _logit_factors(q, k)
+    return F.scaled_dot_product_attention(queries.to(v.dtype), keys.to(v.dtype), v, dropout_p=dropout, scale=1.0)
 
 
 def _attend_masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-    queries, keys = _logit_factors(q, k.unsqueeze(2))
-    attention = torch.softmax(queries.flatten(2, 3) @ keys.squeeze(2).mT, dim=-1)
-    return (attention * keep) @ v
-
-
-def dropout_mask(shape: Sequence[int], rate: float, device: torch.device) -> tuple[Tensor, float]:
-    """A boolean mask that keeps with the probability that is returned: 1 - rate to within 2^-17.
-
-    16 random bits an element: four times as fast on the CPU as a Bernoulli draw, which would be 6 % of a training step.
-    """
-    threshold = round(rate * 2**16)
-    draws = torch.randint(-(2**63), 2**63 - 1, (-(-math.prod(shape) // 4),), dtype=torch.int64, device=device)
-    bits = draws.view(torch.int16)[: math.prod(shape)].view(*shape)
-    return bits >= threshold - 2**15, 1 - threshold / 2**16
+    with torch.autocast(q.device.type, enabled=False):
+        if q.shape[3] * k.shape[2] < 8 * q.shape[4] ** 2:
+            logits = _logits(q, k)
+        else:
+            queries, keys = _logit_factors(q, k)
+            logits = queries @ keys.mT
+    return torch.where(keep, torch.softmax(logits, dim=-1), 0.0).to(v.dtype) @ v
 
 
 def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0) -> Tensor:
@@ -69,16 +81,11 @@ def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.
     """
     if dropout > 0.0 and q.device.type == "cpu" and torch.is_grad_enabled():
         shape = (*q.shape[:2], q.shape[2] * q.shape[3], k.shape[2])
-        keep, kept = dropout_mask(shape, dropout, q.device)
+        keep, kept = dropout_mask(shape, dropout)
         attended = checkpoint(_attend_masked, q, k, v / kept, keep, use_reentrant=False, preserve_rng_state=False)
     else:
         attended = _attend(q, k, v, dropout)
     return torch.unflatten(attended, 2, q.shape[2:4])
-
-
-def active_rate(dropout: nn.Dropout) -> float:
-    """The rate at which this dropout acts now: zero in eval mode."""
-    return dropout.p if dropout.training else 0.0
 
 
 class ScaleNorm(nn.Module):
@@ -129,12 +136,12 @@ class ChannelFusion(nn.Module):
         super().__init__()
         self.scales = scales
         self.qkv = fused_linear(scales * embed_dim, scales * embed_dim, products=3)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, fused: Tensor) -> Tensor:
         """(B, N, S*E) -> (B, S*N, E): the scales' channel chunks stacked on the token axis."""
         q, k, v = self.qkv(fused).mT.unsqueeze(1).chunk(3, dim=2)  # each (B, 1, S*E, N)
-        channels = normalised_attention(q.unsqueeze(2), k, v, dropout=active_rate(self.dropout)).flatten(0, 2)
+        channels = normalised_attention(q.unsqueeze(2), k, v, dropout=self.dropout.active_rate).flatten(0, 2)
         return torch.unflatten(channels, 1, (self.scales, -1)).mT.flatten(1, 2)
 
 
@@ -154,14 +161,14 @@ class SpatialSelection(nn.Module):
         self.query = ScaleLinear(len(scales), embed_dim, embed_dim, bias=False)
         self.key_value = fused_linear(embed_dim, embed_dim, products=2)
         self.output = ScaleLinear(len(scales), embed_dim, embed_dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """`tokens` (S, B, N, E), `source` (B, 4N, E) -> (S, B, N, E)."""
         heads = (self.num_heads, -1)
         q = torch.unflatten(self.query(tokens), -1, heads).permute(1, 3, 0, 2, 4).contiguous()  # (B, H, S, N, d)
         k, v = (torch.unflatten(part, -1, heads).transpose(1, 2) for part in self.key_value(source).chunk(2, dim=-1))
-        selected = normalised_attention(q, k, v, dropout=active_rate(self.dropout))
+        selected = normalised_attention(q, k, v, dropout=self.dropout.active_rate)
         out: Tensor = self.output(self._merge(selected.permute(2, 0, 1, 3, 4)))
         return out
 
@@ -181,9 +188,9 @@ class ScaleMLP(nn.Sequential):
         super().__init__()
         self.hidden = ScaleLinear(scales, width, 2 * width, bias=True)
         self.activation = nn.GELU()
-        self.hidden_dropout = nn.Dropout(dropout)
+        self.hidden_dropout = Dropout(dropout)
         self.output = ScaleLinear(scales, 2 * width, width, bias=True)
-        self.output_dropout = nn.Dropout(dropout)
+        self.output_dropout = Dropout(dropout)
 
 
 class DATBlock(nn.Module):
@@ -207,7 +214,7 @@ class DATBlock(nn.Module):
         self.ssa = SpatialSelection(
             scales=updated, embed_dim=embed_dim, num_heads=num_heads, head_merge=head_merge, dropout=dropout
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.mlp_norm = ScaleNorm(len(updated), embed_dim)
         self.mlp = ScaleMLP(len(updated), embed_dim, dropout)
 
@@ -227,7 +234,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, *, channels: int, patch: int, embed_dim: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.grid = grid
-        self.patch = nn.Conv2d(channels, embed_dim, patch, stride=patch)
+        self.patch = PatchConv2d(channels, embed_dim, patch)
         self.position = nn.Parameter(torch.zeros(1, grid[0] * grid[1], embed_dim))
 
     def forward(self, feature: Tensor) -> Tensor:

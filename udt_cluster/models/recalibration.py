@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from udt_cluster.models.attention import normalised_attention
+from udt_cluster.models.layers import PatchConv2d
 
 DRAKind = Literal["channel", "spatial"]
 
@@ -28,7 +29,7 @@ class DRA(nn.Module):
         self.gate = nn.Sequential(
             nn.Conv2d(decoder_channels, skip_channels, 1), nn.BatchNorm2d(skip_channels), nn.ReLU(inplace=True)
         )
-        self.patch = nn.Conv2d(decoder_channels, decoder_channels, patch, stride=patch)
+        self.patch = PatchConv2d(decoder_channels, decoder_channels, patch)
         self.query = nn.Linear(decoder_channels, skip_channels, bias=False)
         self.key_value = nn.Linear(embed_dim, 2 * skip_channels, bias=False)
         self.output = nn.Linear(skip_channels, skip_channels, bias=False)

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.unit.models.plain_udtransnet import PlainUDTransNet, normalised, randomise
-from udt_cluster.models.attention import dropout_mask, normalised_attention
+from udt_cluster.models.attention import normalised_attention
+from udt_cluster.models.layers import Dropout, PatchConv2d, dropout_mask
 from udt_cluster.models.recalibration import gate_by_patch, repeated_batch_norm
 from udt_cluster.models.released import from_released, to_released
 from udt_cluster.models.udtransnet import UDTransNet
@@ -124,7 +125,7 @@ def test_attention_scale_does_not_cancel_in_float32() -> None:
 def test_attention_with_dropout_is_the_plain_one_under_the_same_mask() -> None:
     inputs = _attention_inputs(torch.float64)
     torch.manual_seed(4)
-    keep, kept = dropout_mask((2, 3, 36, 36), 0.3, torch.device("cpu"))
+    keep, kept = dropout_mask((2, 3, 36, 36), 0.3)
     torch.manual_seed(4)
     ours = normalised_attention(*inputs, dropout=0.3)
     _compare(ours, _plain_attention(*inputs, keep.unflatten(2, (4, 9)).double() / kept), inputs, 1e-10)
@@ -133,7 +134,7 @@ def test_attention_with_dropout_is_the_plain_one_under_the_same_mask() -> None:
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.999])
 def test_dropout_mask_keeps_what_it_says(rate: float) -> None:
     torch.manual_seed(5)
-    keep, kept = dropout_mask((7, 100_001), rate, torch.device("cpu"))
+    keep, kept = dropout_mask((7, 100_001), rate)
     assert keep.shape == (7, 100_001)
     assert kept == pytest.approx(1 - rate, abs=1e-5)
     assert keep.float().mean().item() == pytest.approx(kept, abs=4e-3 * kept + 1e-4)
@@ -172,3 +173,36 @@ def test_gating_by_patch_is_gating_by_the_upsampled_grid() -> None:
     grid, gate = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 16, 20)
     expected = gate * F.interpolate(grid, scale_factor=4, mode="nearest")
     torch.testing.assert_close(gate_by_patch(gate, grid, pixels_per_side=4), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("vectors", "width"), [(5, 40), (40, 5)])
+def test_attention_of_few_long_and_of_many_short_vectors(vectors: int, width: int, dropout: float) -> None:
+    generator = torch.Generator().manual_seed(6)
+    shapes = ((2, 1, 1, vectors, width), (2, 1, vectors, width), (2, 1, vectors, width))
+    q, k, v = (torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes)
+    torch.manual_seed(4)
+    keep, kept = dropout_mask((2, 1, 1, vectors, vectors), dropout)
+    torch.manual_seed(4)
+    ours = normalised_attention(q, k, v, dropout=dropout)
+    _compare(ours, _plain_attention(q, k, v, keep.double() / kept), (q, k, v), 1e-10)
+
+
+def test_large_patches_are_convolved_by_a_matrix_product() -> None:
+    conv = PatchConv2d(3, 4, 16).double()
+    images = torch.rand(2, 3, 32, 48, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(images, conv.weight, conv.bias, stride=16)
+    assert conv.bias is not None
+    _compare(conv(images), plain, (images, conv.weight, conv.bias), 1e-12)
+
+
+def test_dropout_zeroes_at_its_rate_and_keeps_the_mean() -> None:
+    torch.manual_seed(8)
+    dropout, ones = Dropout(0.25), torch.ones(1000, 100, requires_grad=True)
+    dropped = dropout(ones)
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3], abs=1e-4)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+    dropped.sum().backward()
+    assert torch.equal(ones.grad, dropped)
+    assert torch.equal(dropout.eval()(ones), ones)
+    assert not Dropout(1.0)(ones).any()
