@@ -63,7 +63,7 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
     """Train one run to its end.
 
     Returns:
-        What :func:`train_worker` of rank 0 reported last.
+        `epochs` done, `best_epoch`, `best_val_dice`.
 
     Raises:
         JobFailedError: the run failed for good; the message is the worker's own error.
@@ -89,11 +89,24 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus_per_worker else "gloo"),
     )
     try:
-        return dict(trainer.fit().metrics or {})
+        trainer.fit()
     except TrainingFailedError as error:
         raise JobFailedError(f"run {plan.run} failed: {_cause(error)}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return _outcome(plan)
+
+
+def _outcome(plan: RunPlan) -> dict[str, Any]:
+    """Epochs and the best of them, from the checkpoint that is kept as the best."""
+    from udt_cluster.training import StorageCheckpoints
+
+    root = plan.folder / "checkpoints"
+    kept = StorageCheckpoints(root, run_id=plan.run, attempt=0, rank=0, world_size=1, keep=0)
+    newest, best = kept.latest(), kept.best().info
+    epochs = newest.info.epoch if newest else best.epoch
+    val_dice = None if best.val_dice != best.val_dice else best.val_dice
+    return {"epochs": epochs, "best_epoch": best.epoch, "best_val_dice": val_dice}
 
 
 def _cause(error: Exception) -> str:
@@ -125,7 +138,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     engine = DeepSpeedEngine(_build(plan, job, data.store), job.train, device=device, seed=plan.seed)
     train, validation = _loaders(data, plan, job, engine)
     try:
-        result = fit(
+        fit(
             engine=engine,
             train=train,
             validation=validation,
@@ -137,9 +150,6 @@ def train_worker(settings: dict[str, Any]) -> None:
         )
     finally:
         reporter.close()
-    ray.train.report(
-        {"best_val_dice": result.best_val_dice, "best_epoch": result.best_epoch, "epochs": result.last_epoch}
-    )
 
 
 @dataclass(frozen=True)
