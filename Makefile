@@ -31,11 +31,17 @@ $(SWIFT_VENV)/.ready: infra/swift-requirements.txt
 quickstart: setup ## the whole job on phantoms, to a registered model; DATA=FOLDER takes real ACDC data
 	@bash infra/quickstart.sh "$(DATA)"
 
-test: setup-test ## what CI runs: unit, component and e2e tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(REQUIRE) $(ARGS)
+# Unit tests share the cores; those that talk to servers have them to themselves. With ARGS a half may select nothing.
+define run_tests
+	$(BIN)/python -m pytest -m $(1) -n 2 $(REQUIRE) $(ARGS) tests/unit || [ $$? -eq 5 -a -n "$(ARGS)" ]
+	$(BIN)/python -m pytest -m $(1) $(REQUIRE) $(ARGS) tests/component tests/e2e || [ $$? -eq 5 -a -n "$(ARGS)" ]
+endef
+
+test: setup-test ## what CI runs: unit, component and e2e tests; ARGS="-k splits" for a part
+	$(call run_tests,"not slow and not gpu")
 
 test-full: setup-test ## everything, the slow tests too
-	$(BIN)/python -m pytest -m "not gpu" $(REQUIRE) $(ARGS)
+	$(call run_tests,"not gpu")
 
 lint: setup ## ruff, mypy --strict, the layers
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -46,8 +52,7 @@ bench: setup ## the tables of docs/benchmarks.md
 	@for script in tests/bench/bench_*.py; do echo "## $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: ## requirements.lock anew, from pyproject.toml
-	$(BIN)/pip-compile --quiet --generate-hashes --unsafe-package torch --no-header --strip-extras --extra dev \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+	@bash infra/lock.sh
 
 clean: ## remove what make made
 	rm -rf $(VENV) $(SWIFT_VENV) build dist .pytest_cache .mypy_cache .ruff_cache
