@@ -120,7 +120,7 @@ def test_version_has_tags_metrics_alias_and_run(
     (output,) = run.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
     assert (logged.status, logged.source_run_id) == ("READY", run_id)
-    assert {metric.key: metric.value for metric in logged.metrics}["dice"] == METRICS["dice"]
+    assert {metric.key: metric.value for metric in logged.metrics}["registered_dice"] == METRICS["dice"]
 
 
 def test_registering_twice_makes_one_version(
@@ -131,7 +131,7 @@ def test_registering_twice_makes_one_version(
     assert register(alias="champion", metrics=METRICS | {"iou": 0.8}).metrics["iou"] == 0.8
     assert [version.version for version in client.search_model_versions(f"name = '{name}'")] == ["1"]
     assert client.get_model_version_by_alias(name, "champion").version == "1"
-    assert len(client.get_metric_history(run_id, "dice")) == 1
+    assert len(client.get_metric_history(run_id, "registered_dice")) == 1
 
     (own_files / "model_0.safetensors").write_bytes(b"other weights")
     assert register().version == 2

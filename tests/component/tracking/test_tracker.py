@@ -33,7 +33,8 @@ def test_parent_run_has_its_params_tags_and_files(
     tracker.finish(run_id)
 
     run = client.get_run(run_id)
-    assert client.get_experiment(run.info.experiment_id).name == experiment
+    found = client.get_experiment(run.info.experiment_id)
+    assert (found.name, found.tags["mlflow.experimentKind"]) == (experiment, "custom_model_development")
     assert run.data.params == {
         "name": "acdc",
         "data.size": "[64, 64]",
