@@ -23,6 +23,7 @@ from udt_cluster.cluster.record import (
     State,
     now,
 )
+from udt_cluster.cluster.train import PATIENCE_SECONDS
 from udt_cluster.errors import RefusedError, UdtError
 from udt_cluster.storage import Location
 from udt_cluster.tracking import Tracker
@@ -36,7 +37,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     log.setLevel(logging.INFO)
     record = JobRecord(Location.parse(os.environ[STORAGE_VARIABLE]), os.environ[JOB_VARIABLE])
-    tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"])
+    tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"], patience=PATIENCE_SECONDS)
     driver = Driver(record, tracker)
     try:
         driver.run()

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cluster.train import RunPlan, scratch_folder
+from udt_cluster.cluster.train import PATIENCE_SECONDS, RunPlan, scratch_folder
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location
 
@@ -27,7 +27,7 @@ def score_run(plan: RunPlan, job_json: str) -> dict[str, Any]:
     job = Job.from_json(job_json)
     store = DataStore.open(Location.parse(plan.store))
     splits = load_splits(Location.parse(plan.splits), store.cases)
-    work, tracker = scratch_folder(), Tracker(plan.tracking)
+    work, tracker = scratch_folder(), Tracker(plan.tracking, patience=PATIENCE_SECONDS)
     model = _model(plan, job, store, work / "model")
     kinds = {"validation": splits.folds[plan.fold].validation, **({"test": splits.test} if job.evaluate.test else {})}
     summaries = {}
@@ -92,7 +92,7 @@ def register_runs(
     metrics = _mean_metrics(summaries)
     baseline = [summary["baseline"] for summary in summaries]
     version = register_model(
-        Tracker(plans[0].tracking),
+        Tracker(plans[0].tracking, patience=PATIENCE_SECONDS),
         name=job.model_name,
         run_id=plans[0].run_id if len(plans) == 1 else run_id,
         folder=work / "udt",

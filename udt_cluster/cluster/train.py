@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from udt_cluster.tracking import MetricLog
     from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints
 
+PATIENCE_SECONDS = 600.0
+"""How long a job that has hours of training behind it waits for an MLflow server that is away."""
+
 log = logging.getLogger("udt_cluster")
 
 
@@ -268,6 +271,8 @@ class RayReporter:
         self._epochs = job.train.epochs
         self._log = metric_log
         self._started = time.time()
+        told = plan.record.progress() if metric_log is not None else {}
+        self._told = int(told["epoch"]) if told.get("run") == plan.run else 0
 
     def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a finished epoch; epochs that come again after a resume reach MLflow once."""
@@ -275,7 +280,8 @@ class RayReporter:
 
         if self._log is not None:
             self._log.log(epoch, dict(metrics))
-            self._tell(epoch, step, metrics)
+            if epoch > self._told:
+                self._tell(epoch, step, metrics)
         ray.train.report({**metrics, "epoch": epoch, "step": step})
 
     def _tell(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
