@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from udt_cluster.models.layers import Dropout, PatchConv2d, dropout_mask
+from udt_cluster.models.dropout import Dropout
+from udt_cluster.models.layers import PatchConv2d
+from udt_cluster.models.tiled import tiled_attention
 
 HeadMerge = Literal["standard", "released"]
 MAP_NORM_EPS = 1e-5
@@ -19,55 +20,22 @@ TOKEN_NORM_EPS = 1e-6
 MLP_BIAS_STD = 1e-6
 
 
-def _widen(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, centred keys and the mean key, in float32 at least."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    q, k = q.to(wide), k.to(wide)
-    k_mean = k.mean(-2, keepdim=True)
-    return q, k - k_mean, k_mean
-
-
-def _scale(mean_square: Tensor, q: Tensor, k_mean: Tensor) -> Tensor:
-    """InstanceNorm's factor for the map q k^T.
-
-    The map's variance is the mean square of q (k - k_mean)^T plus the variance of q k_mean^T over its rows. Both are
-    sums of squares, so nothing cancels.
-    """
-    between = (q @ k_mean.mT).var(-2, keepdim=True, correction=0)
-    return torch.rsqrt(mean_square + between + MAP_NORM_EPS)
-
-
 def _logit_factors(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of IN(q k^T), up to a constant per row, without the map: its mean square is a product of Gram matrices.
+    """Queries and keys whose product is IN(q k^T) up to a constant per row: q (B, H, G, n, d), k (B, H, m, d).
 
-    q (B, H, G, n, d), k (B, H, m, d) -> (B, H, G*n, d), (B, H, m, d).
+    The scale of InstanceNorm comes without the map: the map's variance is the mean square of q (k - mean k)^T, which is
+    a product of two d x d Gram matrices, plus the variance of q (mean k)^T over its rows. Both are sums of squares, so
+    nothing cancels. Computed in float32 at least, under autocast too -> (B, H, G*n, d), (B, H, m, d).
     """
-    q, k, k_mean = _widen(q, k.unsqueeze(2))
-    mean_square = ((q.mT @ q) * (k.mT @ k)).sum((-2, -1), keepdim=True) / (q.shape[-2] * k.shape[-2])
-    return (q * _scale(mean_square, q, k_mean)).flatten(2, 3), k.squeeze(2)
-
-
-def _logits(q: Tensor, k: Tensor) -> Tensor:
-    """IN(q k^T), up to a constant per row, where the map is cheaper than its Gram matrices: few, long vectors."""
-    q, k, k_mean = _widen(q, k.unsqueeze(2))
-    product = q @ k.mT
-    return (product * _scale(product.square().mean((-2, -1), keepdim=True), q, k_mean)).flatten(2, 3)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    wide = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
-        queries, keys = _logit_factors(q, k)
-    return F.scaled_dot_product_attention(queries.to(v.dtype), keys.to(v.dtype), v, dropout_p=dropout, scale=1.0)
-
-
-def _attend_masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-    with torch.autocast(q.device.type, enabled=False):
-        if q.shape[3] * k.shape[2] < 8 * q.shape[4] ** 2:
-            logits = _logits(q, k)
-        else:
-            queries, keys = _logit_factors(q, k)
-            logits = queries @ keys.mT
-    return torch.where(keep, torch.softmax(logits, dim=-1), 0.0).to(v.dtype) @ v
+        q, k = q.to(wide), k.unsqueeze(2).to(wide)
+        k_mean = k.mean(-2, keepdim=True)
+        k = k - k_mean
+        within = ((q.mT @ q) * (k.mT @ k)).sum((-2, -1), keepdim=True) / (q.shape[-2] * k.shape[-2])
+        between = (q @ k_mean.mT).var(-2, keepdim=True, correction=0)
+        q = q * torch.rsqrt(within + between + MAP_NORM_EPS)
+        return q.flatten(2, 3), k.squeeze(2)
 
 
 def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0) -> Tensor:
@@ -75,16 +43,15 @@ def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.
 
     q (B, H, G, n, d): G groups of queries, each with a map of its own; k (B, H, m, d) and v (B, H, m, d) are shared by
     the groups -> (B, H, G, n, d). Softmax drops whatever is constant along a row, so of InstanceNorm (eps 1e-5, no
-    affine, per sample, head and group) only the scale is left, and keys may be centred.
-    The CPU has no fused kernel with dropout: there one byte an element, the mask, is kept, and the rest is computed
-    again in the backward pass.
+    affine, per sample, head and group) only the scale is left, and keys may be centred. Torch's kernel keeps the map
+    where there is dropout on the CPU; TiledAttention does not.
     """
+    queries, keys = _logit_factors(q, k)
     if dropout > 0.0 and q.device.type == "cpu" and torch.is_grad_enabled():
-        shape = (*q.shape[:2], q.shape[2] * q.shape[3], k.shape[2])
-        keep, kept = dropout_mask(shape, dropout)
-        attended = checkpoint(_attend_masked, q, k, v / kept, keep, use_reentrant=False, preserve_rng_state=False)
+        attended = tiled_attention(queries, keys, v.to(keys.dtype), dropout=dropout).to(v.dtype)
     else:
-        attended = _attend(q, k, v, dropout)
+        queries, keys = queries.to(v.dtype), keys.to(v.dtype)
+        attended = F.scaled_dot_product_attention(queries, keys, v, dropout_p=dropout, scale=1.0)
     return torch.unflatten(attended, 2, q.shape[2:4])
 
 

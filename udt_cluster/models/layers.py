@@ -1,6 +1,5 @@
 """What all three architectures share: conv block, up stage, decoder, head, and the check of an input's size."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -95,33 +94,6 @@ def check_input(images: Tensor, *, in_channels: int) -> None:
             f"input is {height}x{width}; both sides must be multiples of {STRIDE}: "
             f"resize or pad it to {-(-height // STRIDE) * STRIDE}x{-(-width // STRIDE) * STRIDE}"
         )
-
-
-def dropout_mask(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
-    """A boolean mask on the CPU that keeps with the probability that is returned: 1 - rate to within 2^-17.
-
-    16 random bits an element: four times as fast as a Bernoulli draw, which would be 6 % of a training step.
-    """
-    threshold = min(round(rate * 2**16), 2**16 - 1)
-    draws = torch.randint(-(2**63), 2**63 - 1, (-(-math.prod(shape) // 4),), dtype=torch.int64)
-    bits = draws.view(torch.int16)[: math.prod(shape)].view(*shape)
-    return bits >= threshold - 2**15, 1 - threshold / 2**16
-
-
-class Dropout(nn.Dropout):
-    """Dropout that keeps a byte an element for the backward pass on the CPU, where torch's keeps four."""
-
-    @property
-    def active_rate(self) -> float:
-        """The rate at which it acts now: zero in eval mode."""
-        return self.p if self.training else 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zero elements at the rate, scale up the others."""
-        if x.device.type != "cpu" or not 0.0 < self.active_rate < 1.0:
-            return super().forward(x)
-        keep, kept = dropout_mask(x.shape, self.p)
-        return torch.where(keep, x / kept, 0.0)
 
 
 class PatchConv2d(nn.Conv2d):

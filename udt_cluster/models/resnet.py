@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
         """The residual sum after its ReLU."""
         shortcut = x if self.downsample is None else self.downsample(x)
         residual = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        out: Tensor = self.relu(residual + shortcut)
+        out: Tensor = self.relu(residual.add_(shortcut))  # batch norm's gradient does not need its output
         return out
 
 

@@ -6,8 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.unit.models.plain_udtransnet import PlainUDTransNet, normalised, randomise
+from udt_cluster.models import tiled
 from udt_cluster.models.attention import normalised_attention
-from udt_cluster.models.layers import Dropout, PatchConv2d, dropout_mask
+from udt_cluster.models.dropout import Dropout, dropout_mask
+from udt_cluster.models.layers import PatchConv2d
 from udt_cluster.models.recalibration import gate_by_patch, repeated_batch_norm
 from udt_cluster.models.released import from_released, to_released
 from udt_cluster.models.udtransnet import UDTransNet
@@ -122,7 +124,11 @@ def test_attention_scale_does_not_cancel_in_float32() -> None:
     assert error < (_plain_attention(q, k, v) - exact).abs().max()
 
 
-def test_attention_with_dropout_is_the_plain_one_under_the_same_mask() -> None:
+@pytest.mark.parametrize("tile", [1, 100, 700, 2**18])
+def test_attention_with_dropout_is_the_plain_one_under_the_same_mask(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiled, "TILE", tile)  # a row, some rows, some rows of a map that is cut, several maps
     inputs = _attention_inputs(torch.float64)
     torch.manual_seed(4)
     keep, kept = dropout_mask((2, 3, 36, 36), 0.3)
@@ -173,19 +179,6 @@ def test_gating_by_patch_is_gating_by_the_upsampled_grid() -> None:
     grid, gate = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 16, 20)
     expected = gate * F.interpolate(grid, scale_factor=4, mode="nearest")
     torch.testing.assert_close(gate_by_patch(gate, grid, pixels_per_side=4), expected, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize(("vectors", "width"), [(5, 40), (40, 5)])
-def test_attention_of_few_long_and_of_many_short_vectors(vectors: int, width: int, dropout: float) -> None:
-    generator = torch.Generator().manual_seed(6)
-    shapes = ((2, 1, 1, vectors, width), (2, 1, vectors, width), (2, 1, vectors, width))
-    q, k, v = (torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes)
-    torch.manual_seed(4)
-    keep, kept = dropout_mask((2, 1, 1, vectors, vectors), dropout)
-    torch.manual_seed(4)
-    ours = normalised_attention(q, k, v, dropout=dropout)
-    _compare(ours, _plain_attention(q, k, v, keep.double() / kept), (q, k, v), 1e-10)
 
 
 def test_large_patches_are_convolved_by_a_matrix_product() -> None:
