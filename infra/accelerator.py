@@ -43,9 +43,7 @@ def main() -> int:
     import torch
 
     wanted = sys.argv[1] if len(sys.argv) > 1 else "auto"
-    code, message = verdict(
-        wanted, gpus_of_the_machine(), version=torch.__version__, visible=torch.cuda.device_count()
-    )
+    code, message = verdict(wanted, gpus_of_the_machine(), version=torch.__version__, visible=torch.cuda.device_count())
     sys.stderr.write(f"setup: {message}\n")
     return code
 

@@ -2,8 +2,8 @@
 
     python tests/bench/bench_step_ray.py --architecture unet --size 128 --batch 4 --steps 20
 
-As bench_step.py, but DeepSpeed and the bare loop take their turns in a real worker of a real (private) Ray cluster: what
-Ray itself costs a step (its threads, its heartbeat, its nice level) falls on both; what the engine adds is the ratio.
+As bench_step.py, but DeepSpeed and the bare loop take their turns in a real worker of a real (private) Ray cluster:
+what Ray costs a step (its threads, its nice level) falls on both; what the engine adds is the ratio.
 """
 
 import argparse

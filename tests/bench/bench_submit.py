@@ -25,7 +25,17 @@ def main() -> None:
     try:
         command_line()
         subprocess.run(
-            [sys.executable, "-m", "data_prep.phantom", "acdc", str(home / "phantoms"), "--patients", "6", "--seed", "7"],
+            [
+                sys.executable,
+                "-m",
+                "data_prep.phantom",
+                "acdc",
+                str(home / "phantoms"),
+                "--patients",
+                "6",
+                "--seed",
+                "7",
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -69,7 +79,15 @@ def one_submission(home: Path) -> dict[str, float]:
     before = {record.id for record in list_records(storage)}
     began = time.time()
     process = subprocess.Popen(
-        [COMMAND, "submit", "jobs/phantom.yaml", "--set", f"data.source={home / 'phantoms'}", "--set", "train.epochs=1"],
+        [
+            COMMAND,
+            "submit",
+            "jobs/phantom.yaml",
+            "--set",
+            f"data.source={home / 'phantoms'}",
+            "--set",
+            "train.epochs=1",
+        ],
         stdout=subprocess.DEVNULL,
     )
     seen: dict[str, float] = {}

@@ -99,27 +99,21 @@ def test_the_model_is_shown_and_predicts_without_this_package(
     mask = predict_elsewhere(udt, "models:/acdc-udtransnet@candidate", images, tmp_path)
     assert mask.shape == (2, 90, 70)
     assert set(np.unique(mask)) <= {0, 1, 2, 3}
-    code = "import sys, numpy, udt_cluster; print(udt_cluster.load_model(sys.argv[1]).predict(numpy.load(sys.argv[2])).shape)"
+    code = (
+        "import sys, numpy, udt_cluster as u; print(u.load_model(sys.argv[1]).predict(numpy.load(sys.argv[2])).shape)"
+    )
     command = [sys.executable, "-c", code, "acdc-udtransnet@candidate", str(tmp_path / "images.npy")]
     answer = subprocess.run(command, env=udt.environment, capture_output=True, text=True, check=True, timeout=240)
     assert answer.stdout.strip() == "(2, 90, 70)"
 
 
 def test_the_same_data_is_not_prepared_again(udt: CommandLine, acdc: dict[str, Any], udt_test_data: Path) -> None:
-    again = udt.json(
-        "data",
-        "prepare",
-        "jobs/acdc.yaml",
-        "--set",
-        f"data.source={udt_test_data / 'acdc_h5'}",
-        "--set",
-        "data.size=[64,64]",
-    )
+    data = ("data", "prepare", "jobs/acdc.yaml", "--set", f"data.source={udt_test_data / 'acdc_h5'}")
+    again = udt.json(*data, "--set", "data.size=[64,64]")
     assert again["already_there"] is True
     assert again["uri"] == acdc["results"]["prepare"]["uri"]
     other_fold = udt.json(
-        *("data", "prepare", "jobs/acdc.yaml", "--set", f"data.source={udt_test_data / 'acdc_h5'}"),
-        *("--set", "data.size=[64,64]", "--set", "data.splits.seed=9", "--set", "repeat.folds=[3]"),
+        *(*data, "--set", "data.size=[64,64]", "--set", "data.splits.seed=9", "--set", "repeat.folds=[3]")
     )
     assert other_fold["uri"] == again["uri"]
 

@@ -8,7 +8,7 @@ import pytest
 from udt_cluster.cluster.preflight import PACKAGES, NodeReport, gpus_per_worker, judge, versions
 from udt_cluster.config.job import Job
 
-VERSIONS = {package: "1.0" for package in PACKAGES}
+VERSIONS = dict.fromkeys(PACKAGES, "1.0")
 
 
 def job(**resources: Any) -> Job:
@@ -19,7 +19,11 @@ def job(**resources: Any) -> Job:
 
 def verdict(*reports: NodeReport, there: bool = False, cpus: int = 4, gpus: int = 0, **resources: Any) -> list[str]:
     return judge(
-        list(reports), job(**resources), expected=VERSIONS, resources={"CPU": cpus, "GPU": gpus}, data_version_there=there
+        list(reports),
+        job(**resources),
+        expected=VERSIONS,
+        resources={"CPU": cpus, "GPU": gpus},
+        data_version_there=there,
     )
 
 
@@ -45,7 +49,9 @@ def test_a_prepared_data_set_needs_no_source() -> None:
     assert len(verdict(blind)) == 1
 
 
-@pytest.mark.parametrize(("gpus", "wanted", "expected"), [(0, "auto", 0), (1, "auto", 0), (2, "auto", 1), (8, 0, 0), (0, 1, 1)])
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "expected"), [(0, "auto", 0), (1, "auto", 0), (2, "auto", 1), (8, 0, 0), (0, 1, 1)]
+)
 def test_auto_takes_gpus_only_when_every_worker_gets_one(gpus: int, wanted: Any, expected: int) -> None:
     assert gpus_per_worker(job(gpus_per_worker=wanted), {"GPU": gpus}) == expected
 

@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from udt_cluster.cluster.jobs import find_job, judge, remove
-from udt_cluster.cluster.record import FAILED, LOST, PENDING, RUNNING, STOPPED, SUCCEEDED, JobRecord, Record, State, list_records
+from udt_cluster.cluster.record import (
+    FAILED,
+    LOST,
+    PENDING,
+    RUNNING,
+    STOPPED,
+    SUCCEEDED,
+    JobRecord,
+    Record,
+    State,
+    list_records,
+)
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError, UsageError

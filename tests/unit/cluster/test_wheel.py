@@ -36,6 +36,15 @@ def test_the_same_code_gives_the_same_file() -> None:
 
 def test_pip_installs_it_without_fetching_anything(tmp_path: Path) -> None:
     target = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", f"--target={target}", str(build_wheel())]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        f"--target={target}",
+        str(build_wheel()),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert (target / "udt_cluster" / "errors.py").is_file()

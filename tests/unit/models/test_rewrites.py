@@ -14,7 +14,7 @@ from udt_cluster.models.recalibration import gate_by_patch, repeated_batch_norm
 from udt_cluster.models.released import from_released, to_released
 from udt_cluster.models.udtransnet import UDTransNet
 
-SIZE = 48  # a grid of 3x3 tokens
+SIZE = 32  # a grid of 2x2 tokens
 
 
 def _pair(*, heads: int, layers: int, width: int, kind: str, merge: str) -> tuple[PlainUDTransNet, UDTransNet]:
@@ -54,14 +54,12 @@ def _gradients(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tens
     return logits.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize(
-    ("heads", "layers", "width", "kind", "merge"),
+    ("heads", "layers", "width", "kind", "merge", "train"),
     [
-        (4, 2, 32, "channel", "released"),
-        (4, 2, 32, "channel", "standard"),
-        (2, 1, 48, "spatial", "released"),
-        (1, 3, 20, "spatial", "standard"),
+        (4, 2, 32, "channel", "released", True),
+        (2, 1, 48, "spatial", "standard", False),
+        (1, 1, 20, "spatial", "released", True),
     ],
 )
 def test_network_gradients_and_statistics_are_the_plain_ones(
