@@ -1,6 +1,6 @@
 """UDTransNet against a plain transcription of its equations: time of a step, and what autograd keeps for it.
 
-    python -m tests.bench.bench_model [--batch 2] [--size 224] [--repeats 5] [--threads 2] [--clock wall|cpu]
+    python -m tests.bench.bench_model [--batch 4] [--size 224] [--repeats 5] [--threads 2] [--clock wall|cpu]
 
 Prints a Markdown table. Both run in one process on the same weights and images, turn about. Seconds are the medians of
 each; the time ratio is the median of the ratios of neighbours, so a busy machine spoils the seconds but hardly the
@@ -144,7 +144,7 @@ def table(rows: Iterable[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

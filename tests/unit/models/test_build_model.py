@@ -130,8 +130,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "cache"))
     served = tmp_path / "served"
     served.mkdir()
-    handler = functools.partial(_Quiet, directory=str(served))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    folder = functools.partial(_Quiet, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), folder) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setattr(pretrained_module, "IMAGENET_URL", f"http://127.0.0.1:{server.server_port}/resnet34.pth")
