@@ -6,8 +6,8 @@ ACCEL ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 SWIFT_VENV := .venv-swift
-REQUIRE := $(if $(CI),--require=s3$(comma)mlflow$(comma)ray,)
 comma := ,
+REQUIRE := $(if $(CI),--require=s3$(comma)mlflow$(comma)ray)
 
 .PHONY: help setup setup-test quickstart test test-full lint bench lock clean
 
