@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +135,6 @@ def _tracking(target: Target) -> str:
 def dashboards(target: Target) -> dict[str, str]:
     """URLs of Ray's and MLflow's pages; the local servers are started if need be."""
     if target.is_local:
-        target = local.ensure(replace(target))
+        target = local.ensure(target)
     check(target)
     return {"ray": target.jobs_api or "", "mlflow": target.tracking or ""}

@@ -31,7 +31,6 @@ __all__ = [
     "evaluate",
     "find_job",
     "follow",
-    "job_files",
     "list_jobs",
     "logs",
     "plan",
@@ -199,11 +198,6 @@ def remove(target: Target, job_id: str) -> None:
     if status.state not in TERMINAL:
         raise RefusedError(f"{status.id} is {status.state}; stop it first: udt-cluster stop {status.id}")
     _record(target, status.id).delete()
-
-
-def job_files(target: Target, job_id: str) -> dict[str, Any]:
-    """What each stage of the job found."""
-    return _record(target, job_id).state().results
 
 
 def raise_for(status: JobStatus) -> None:

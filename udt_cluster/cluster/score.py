@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster.train import PATIENCE_SECONDS, RunPlan, scratch_folder
 from udt_cluster.config.job import Job
-from udt_cluster.storage import Location
+from udt_cluster.storage import Location, upload_folder
 
 if TYPE_CHECKING:
     from udt_cluster.data import DataStore
@@ -34,7 +34,7 @@ def score_run(plan: RunPlan, job_json: str) -> dict[str, Any]:
     for kind, cases in kinds.items():
         summary = score(model, store, cases, config=job.evaluate, output=work / kind)
         summaries[kind] = summary.to_dict()
-        _upload(work / kind, plan.folder / "scores" / kind)
+        upload_folder(work / kind, plan.folder / "scores" / kind)
         tracker.log_folder(plan.run_id, work / kind, f"scores/{kind}")
         metrics = {name: value for name, value in summaries[kind]["mean"].items() if value is not None}
         tracker.log_metrics(plan.run_id, {f"{kind}_{name}": value for name, value in metrics.items()})
@@ -66,7 +66,7 @@ def _model(plan: RunPlan, job: Job, store: "DataStore", folder: Path) -> "Segmen
     weights.write_bytes(checkpoints.best().weights())
     model = SegmentationModel.from_weights(spec, [weights])
     model.save_folder(folder)
-    _upload(folder, plan.folder / "model")
+    upload_folder(folder, plan.folder / "model")
     return model
 
 
@@ -112,12 +112,6 @@ def _mean_metrics(summaries: list[dict[str, Any]]) -> dict[str, float]:
     names = sorted({name for summary in summaries for name in summary["mean"]})
     found = {name: [s["mean"][name] for s in summaries if s["mean"].get(name) is not None] for name in names}
     return {f"val_{name}": sum(values) / len(values) for name, values in found.items() if values}
-
-
-def _upload(folder: Path, to: Location) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            (to / path.relative_to(folder).as_posix()).upload(path)
 
 
 def _download(source: Location, folder: Path) -> None:

@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -277,8 +277,3 @@ def with_test(job: Job) -> Job:
     evaluate = job.evaluate.model_copy(update={"test": True})
     stages = tuple(stage for stage in job.stages if stage != "register")
     return Job.from_json(job.model_copy(update={"evaluate": evaluate, "stages": stages}).to_json())
-
-
-def describe(target: Target) -> dict[str, object]:
-    """A target's addresses, for people and for `--json`."""
-    return {key: value for key, value in asdict(replace(target)).items() if value not in (None, False)}
