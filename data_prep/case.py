@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.statistics import Statistics
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Entry, Location
 
-Split = Literal["train", "test", "unknown"]
+Split = Literal["train", "validation", "test", "unknown"]
 
 
 class CaseError(ValueError):
@@ -31,10 +31,12 @@ class Case:
 
     Attributes:
         id: Unique in the data set, and the same wherever the source lies.
-        group: The patient where known, else the id.
+        group: The patient where known, else the id (a tile's: its picture).
         split: The data set's own.
+        site: The hospital or scanner, where the data set tells.
         images: Keys relative to the source: one file, or the slices in their order.
         labels: As images; the same keys where one file has both.
+        region: Of a tile: (top, left, height, width) within its picture, in pixels.
         meta: What else is known and may be stored (no text from file headers).
     """
 
@@ -43,6 +45,8 @@ class Case:
     split: Split
     images: tuple[str, ...]
     labels: tuple[str, ...]
+    site: str = ""
+    region: tuple[int, int, int, int] | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
 from data_prep.statistics import Statistics, measure
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
 
 

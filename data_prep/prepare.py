@@ -15,7 +15,7 @@ from data_prep.file_index import FileIndex
 from data_prep.preparation import CaseReport, CaseTask, run_case_task
 from data_prep.statistics import Statistics
 from data_prep.writer import StorePlan, finish, plan_store, promoted_dtype, shard_tasks, write_shard, write_tables
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.errors import CorruptError, DataError
 from udt_cluster.storage import COMMIT_NAME, Location, ObjectRecord, read_commit, verify
 

@@ -9,7 +9,7 @@ import data_prep.adapters.acdc_nifti as acdc_nifti
 from data_prep.case import Case, Discovery, RawCase
 from data_prep.labels import LabelRule
 from data_prep.source import SourceTree
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 

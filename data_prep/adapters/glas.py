@@ -14,7 +14,7 @@ from data_prep.case import Case, Discovery, RawCase, Split
 from data_prep.labels import LabelRule
 from data_prep.readers import PICTURE_SUFFIXES
 from data_prep.source import SourceTree, natural_order, stem
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 

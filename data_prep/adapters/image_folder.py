@@ -7,7 +7,7 @@ from data_prep.case import Case, Discovery, RawCase
 from data_prep.labels import LabelRule
 from data_prep.readers import PICTURE_SUFFIXES
 from data_prep.source import SourceTree
-from udt_cluster.config.job import DataConfig, PairsConfig
+from udt_cluster.config.data import DataConfig, PairsConfig
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 

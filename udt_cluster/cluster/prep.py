@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from udt_cluster.config.data import DataConfig
 from udt_cluster.config.home import udt_home
-from udt_cluster.config.job import DataConfig
 from udt_cluster.storage import Location
 
 if TYPE_CHECKING:

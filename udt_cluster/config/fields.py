@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from udt_cluster.config.job import Job, Section
+from udt_cluster.config.job import Job
+from udt_cluster.config.section import Section
 
 
 @dataclass(frozen=True)

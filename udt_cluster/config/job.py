@@ -8,122 +8,19 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from udt_cluster.config.adapters import PATIENTS_UNKNOWN
+from udt_cluster.config.data import DataConfig
+from udt_cluster.config.section import Name, Section
 from udt_cluster.config.units import Duration
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 SkipKind = Literal["dra_channel", "dra_spatial", "identity", "none"]
 Stage = Literal["prepare", "train", "evaluate", "register"]
 Metric = Literal["dice", "iou", "hd95"]
 
 SCHEMA_VERSION: Literal[1] = 1
 STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate", "register")
-
-
-class Section(BaseModel):
-    """Base of every part of the job: frozen, strict about its keys, documented by its fields."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
-
-
-class PairsConfig(Section):
-    """How `image_folder` finds its pairs: `images/NAME.png` belongs to `masks/NAME<mask_suffix>.png`."""
-
-    images: str = "images"
-    """Folder of the images, relative to the source."""
-    masks: str = "masks"
-    """Folder of the masks, relative to the source. It may be the folder of the images when `mask_suffix` is set."""
-    mask_suffix: str = ""
-    """What a mask's name has behind the image's name, before the extension (`_mask`, `_segmentation`)."""
-
-
-class SplitsConfig(Section):
-    """Which cases train, which validate. Splits are tables beside the store: changing them prepares nothing again."""
-
-    scheme: Literal["group_kfold"] = "group_kfold"
-    """`group_kfold`: k folds over whole groups; cases that the data set itself calls `test` are in no fold."""
-    k: Annotated[int, Field(ge=2, le=100)] = 5
-    """Number of folds."""
-    seed: Annotated[int, Field(ge=0)] = 1234
-    """Seed of the assignment of groups to folds."""
-
-
-class DataConfig(Section):
-    """The data set, and how a sample is made of it."""
-
-    source: str
-    """Folder or `s3://` prefix of the original files. A relative path in a job file is relative to that file."""
-    adapter: Literal["acdc", "glas", "image_folder"]
-    """Which layout the source has."""
-    name: Name | None = None
-    """Name of the data set in storage. Default: the adapter's; the version, a hash of the content, tells sets apart."""
-    group_by: Literal["patient", "case"] | None = None
-    """What must not be split over two folds. May be left out only where the adapter knows the patients."""
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=255)] | None = None
-    """Names of the foreground classes in the order of their label values. Default: the adapter's own."""
-    label_values: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)] | None = None
-    """`image_folder`: the mask's value of each foreground class, in the order of `classes` (`[255]`).
-
-    Default: 1, 2, ...; for a single class every value above 0.
-    """
-    pairs: PairsConfig = PairsConfig()
-    """`image_folder`: where images and masks lie."""
-    size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]] = (224, 224)
-    """Height and width of a training sample in pixels; multiples of 16."""
-    resize: Literal["stretch", "pad"] = "stretch"
-    """`stretch`: the aspect ratio is not kept (as the paper). `pad`: zeros at the right and bottom up to the aspect
-    ratio of `size`, then resized."""
-    normalize: Literal["auto", "scale255", "zscore", "percentile"] = "auto"
-    """`auto`: `scale255` for 8-bit sources, `zscore` for the others. Constants come from the data set's fingerprint."""
-    splits: SplitsConfig = SplitsConfig()
-    """Folds."""
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set in storage."""
-        return self.name or self.adapter.replace("_", "-")
-
-    @field_validator("size")
-    @classmethod
-    def _multiples_of_16(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if any(side % 16 for side in size):
-            nearest = [max(16, round(side / 16) * 16) for side in size]
-            raise ValueError(f"height and width must be multiples of 16; the nearest are {nearest}")
-        return size
-
-    @field_validator("classes", "label_values")
-    @classmethod
-    def _distinct(cls, entries: tuple[str | int, ...] | None) -> tuple[str | int, ...] | None:
-        if entries is not None and len(set(entries)) != len(entries):
-            raise ValueError("the same entry twice")
-        if entries is not None and any(entry in {"", "background"} for entry in entries):
-            raise ValueError("name the foreground classes only; background is always there, as 0")
-        return entries
-
-    @model_validator(mode="after")
-    def _labels_named(self) -> Self:
-        if self.label_values is not None and len(self.label_values) != len(self.classes or ("foreground",)):
-            raise ValueError(
-                f"label_values: {len(self.label_values)} values for classes={list(self.classes or ['foreground'])}; "
-                "every class has one value, in the same order"
-            )
-        if self.adapter != "image_folder" and (self.label_values is not None or self.pairs != PairsConfig()):
-            name = "label_values" if self.label_values is not None else "pairs"
-            raise ValueError(f"{name} is for data.adapter: image_folder; {self.adapter} knows its own, remove it")
-        return self
-
-    @field_validator("source")
-    @classmethod
-    def _source_named(cls, source: str) -> str:
-        scheme, separator, _ = source.partition("://")
-        if not source.strip() or "\0" in source or (separator and scheme not in {"s3", "file"}):
-            raise ValueError("must be a folder or an s3:// prefix")
-        return source
 
 
 class ModelConfig(Section):
@@ -200,8 +97,9 @@ class TrainConfig(Section):
     """DeepSpeed ZeRO stage. 0 is plain data parallelism, and the fastest for models of this size."""
     compile: bool = False
     """Compile the network with torch.compile (GPU only)."""
-    augment: Literal["released", "none"] = "released"
-    """`released`: half of the samples rot90 + flip, a quarter rotated by -20..19 degrees."""
+    augment: Literal["released", "strong", "none"] = "released"
+    """`released`: half of the samples rot90 + flip, a quarter rotated by -20..19 degrees. `strong`: also elastic
+    deformation, intensity, gamma, blur, noise, and stain for colour pictures."""
     checkpoint_every: Duration | Literal["epoch"] = "epoch"
     """`epoch`, or at the first end of an epoch after this time (`10m`); the best and the last epoch are always kept."""
     keep: Annotated[int, Field(ge=0)] = 0
@@ -324,11 +222,12 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if outside := [fold for fold in self.repeat.folds if fold >= self.data.splits.k]:
-            k = self.data.splits.k
-            raise ValueError(f"repeat.folds: {outside} of {k} folds (data.splits.k); allowed: 0..{k - 1}")
-        if self.data.adapter == "image_folder" and self.data.group_by is None:
-            raise ValueError("data.group_by: image_folder does not know the patients; write group_by: case")
+        count = self.data.splits.num_folds
+        if count and (outside := [fold for fold in self.repeat.folds if fold >= count]):
+            why = "data.splits.k" if count == self.data.splits.k else f"data.splits.scheme={self.data.splits.scheme}"
+            raise ValueError(f"repeat.folds: {outside} of {count} folds ({why}); allowed: 0..{count - 1}")
+        if self.data.adapter in PATIENTS_UNKNOWN and self.data.group_by is None:
+            raise ValueError(f"data.group_by: {self.data.adapter} does not know the patients; write group_by: case")
         return self
 
     @model_validator(mode="after")

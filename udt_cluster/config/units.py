@@ -37,3 +37,37 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhd]$", "examples": ["10m"]}),
 ]
+
+
+_BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)")
+_LEAST_BARE_NUMBER = 10**6
+
+
+def parse_bytes(value: object) -> int:
+    """Read `24GB` (10^9) or `512MiB` (2^20); a whole number from a million on is a number of bytes.
+
+    Raises:
+        ValueError: the text is not a number with one of these units.
+    """
+    if isinstance(value, int) and value >= _LEAST_BARE_NUMBER:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("a size is a number above 0 with a unit: 512MB, 4GB, 16GiB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def format_bytes(value: int) -> str:
+    """The shortest text that :func:`parse_bytes` reads back."""
+    exact = [unit for unit in reversed(_BYTES) if value >= _BYTES[unit] and value % _BYTES[unit] == 0]
+    unit = exact[0] if exact else "KB"
+    return f"{value / _BYTES[unit]:.15g}{unit}"
+
+
+ByteSize = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    PlainSerializer(format_bytes, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*[KMGT]i?B$", "examples": ["4GB"]}),
+]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from udt_cluster.config.job import SplitsConfig
+from udt_cluster.config.data import SplitsConfig
 from udt_cluster.data.order import balanced_parts
 from udt_cluster.data.schema import CaseTable
 from udt_cluster.errors import CorruptError, DataError, VersionError

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep import FileIndex, InProcessExecutor, Prepared, prepare
 from data_prep.phantom import glas
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.data import DataStore
 from udt_cluster.errors import AuthError, CorruptError
 from udt_cluster.storage import Location

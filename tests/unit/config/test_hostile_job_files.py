@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udt_cluster.config import document
-from udt_cluster.config.job import NAME_PATTERN, Job
+from udt_cluster.config.job import Job
 from udt_cluster.config.load import check_job, load_job
+from udt_cluster.config.section import NAME_PATTERN
 from udt_cluster.errors import JobFileError
 
 GOOD = "name: heart\ndata: {source: /x, adapter: acdc}\n"

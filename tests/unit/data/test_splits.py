@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.memory_store import make_cases
-from udt_cluster.config.job import SplitsConfig
+from udt_cluster.config.data import SplitsConfig
 from udt_cluster.data.splits import Splits, load_splits, make_splits, save_splits, splits_location
 from udt_cluster.errors import CorruptError, DataError, VersionError
 from udt_cluster.storage import Location

@@ -13,7 +13,7 @@ from PIL import Image
 from data_prep import adapters, choose_groups
 from data_prep.case import CaseError, Discovery
 from data_prep.phantom import acdc, glas
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 

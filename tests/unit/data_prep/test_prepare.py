@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from data_prep import FileIndex, InProcessExecutor, Prepared, find_version, prepare
 from data_prep.phantom import acdc, glas
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.data import DataStore
 from udt_cluster.data.geometry import resize_image, resize_label
 from udt_cluster.errors import AuthError, CorruptError, DataError
@@ -265,7 +265,7 @@ def test_fault_z1_killed_half_way_leaves_no_data_set_and_then_the_same_bytes(gla
 import os, signal, sys
 from pathlib import Path
 from data_prep import FileIndex, InProcessExecutor, prepare
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
 
 def die(done, total, what):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_prep import FileIndex, InProcessExecutor, adapters, prepare
 from data_prep.readers import ReaderError, read_nifti
-from udt_cluster.config.job import DataConfig
+from udt_cluster.config.data import DataConfig
 from udt_cluster.data import DataStore
 from udt_cluster.storage import Location
 
