@@ -47,3 +47,6 @@ class Acdc:
         if case.images[0].endswith(".h5"):
             return acdc_hdf5.read(source, case, rule)
         return acdc_nifti.read(source, case, rule)
+
+
+ADAPTER = Acdc()

@@ -125,3 +125,6 @@ def _refuse(tree: SourceTree, problems: list[str]) -> None:
         raise DataError(
             f"{tree.location}: {len(problems)} files of this GlaS data set are missing or do not fit", problems
         )
+
+
+ADAPTER = Glas()

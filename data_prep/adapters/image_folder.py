@@ -71,3 +71,6 @@ def _nothing(source: Location, pairs: PairsConfig, *, images: int, masks: int) -
         f"Both must hold files ({', '.join(PICTURE_SUFFIXES)}); the folders are relative to data.source."
         + (" Images and masks in one folder need data.pairs.mask_suffix." if pairs.images == pairs.masks else "")
     )
+
+
+ADAPTER = ImageFolder()
