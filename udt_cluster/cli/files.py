@@ -22,24 +22,42 @@ def register(app: typer.Typer) -> None:
 
 def init(
     path: Annotated[
-        Path | None, typer.Argument(metavar="PATH", help="The file to write. Default: the template's name.")
+        Path | None,
+        typer.Argument(metavar="PATH", help="A folder of images and masks to look at, or the job file to write."),
     ] = None,
     template: Annotated[
-        str, typer.Option("--template", "-t", metavar="NAME", help="Which job to begin from; --list names them.")
-    ] = _DEFAULT_TEMPLATE,
+        str | None,
+        typer.Option(
+            "--template", "-t", metavar="NAME", help="Begin from this job; --list names them.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="JOB.yaml", help="The file to write for a folder.", show_default=False),
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the templates and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a job file to begin from."""
+    """Write a job file to begin from.
+
+    For a folder of images and masks the job is made to fit it: layout, classes and size are looked up there.
+    """
     if listed:
         _list_templates(as_json)
-        return
+    elif path is not None and path.is_dir() and template is None:
+        _init_for_folder(path, output, force=force, as_json=as_json)
+    else:
+        if output is not None and path is not None:
+            raise UsageError(f"--output names the file for a folder; {path} is none, so it is the file to write")
+        _init_from_template(output or path, template or _DEFAULT_TEMPLATE, force=force, as_json=as_json)
+
+
+def _init_from_template(path: Path | None, template: str, *, force: bool, as_json: bool) -> None:
     text = templates.text(template)
     chosen = path or Path(f"{template}.yaml")
     chosen = chosen / f"{template}.yaml" if chosen.is_dir() else chosen
-    if chosen.exists() and not force:
-        raise UsageError(f"{chosen} is there already; give another PATH, or --force to replace it")
+    _refuse_existing(chosen, force)
     _write(chosen, text.replace(f"jobs/{template}.yaml", str(chosen)))
     if as_json:
         show_json({"path": str(chosen), "template": template})
@@ -50,6 +68,31 @@ def init(
         f"  udt-cluster validate {chosen}\n"
         f"  udt-cluster submit {chosen} --wait"
     )
+
+
+def _init_for_folder(folder: Path, output: Path | None, *, force: bool, as_json: bool) -> None:
+    from udt_cluster.cli.drafts import draft
+
+    chosen = output or Path(f"{folder.resolve().name}.yaml")
+    _refuse_existing(chosen, force)
+    found = draft(folder, chosen)
+    _write(chosen, found.text)
+    if as_json:
+        show_json({"path": str(chosen), "adapter": found.adapter, "cases": found.cases, "found": list(found.found)})
+        return
+    for sentence in found.found:
+        say(f"found: {sentence}")
+    show(str(chosen))
+    say(
+        "Next: look at the numbers marked with <- in it, then\n"
+        f"  udt-cluster data check {chosen}\n"
+        f"  udt-cluster submit {chosen} --wait"
+    )
+
+
+def _refuse_existing(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already; give another name, or --force to replace it")
 
 
 def _list_templates(as_json: bool) -> None:

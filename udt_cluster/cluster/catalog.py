@@ -7,7 +7,7 @@ from typing import Any
 
 from udt_cluster.cluster import jobs, local
 from udt_cluster.cluster.connection import check
-from udt_cluster.cluster.record import TERMINAL, data_folder
+from udt_cluster.cluster.record import data_folder
 from udt_cluster.cluster.submit import look_at_source
 from udt_cluster.cluster.targets import LOCAL, Target
 from udt_cluster.config.job import Job
@@ -15,7 +15,6 @@ from udt_cluster.errors import UsageError
 from udt_cluster.storage import Location, read_commit
 
 COMMIT = "COMMIT"
-_POLL_SECONDS = 0.5
 
 
 def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable[[str], None]) -> dict[str, Any]:
@@ -44,14 +43,16 @@ def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable
 def _prepare(job: Job, target: Target, say: Callable[[str], None]) -> Location:
     """Run a job that has the first stage only, and wait for it."""
     only = Job.from_json(job.model_copy(update={"stages": ("prepare",)}).to_json())
-    status = jobs.submit(only, target=target, job_text=only.to_json(), on_event=say)
+    submitted = jobs.submit(only, target=target, job_text=only.to_json(), on_event=say)
     said = ""
-    while status.state not in TERMINAL:
-        time.sleep(_POLL_SECONDS)
-        status = jobs.find_job(target, status.id)
+
+    def tell(status: jobs.JobStatus) -> None:
+        nonlocal said
         if status.message != said:
             said = status.message
             say(said)
+
+    status = jobs.follow(target, submitted.id, on_update=tell)
     jobs.raise_for(status)
     return Location.parse(status.results["prepare"]["uri"])
 
