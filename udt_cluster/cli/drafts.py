@@ -13,6 +13,33 @@ if TYPE_CHECKING:
     from data_prep.detect import Guess
 
 _FOLDS = 5
+_JOB = """\
+# yaml-language-server: $schema=job.schema.json
+# What:     UDTransNet on {folder}: {found}.
+#           Written by `udt-cluster init`; the numbers marked with <- are yours to choose.
+# Metric:   your data's; each run prints the score of the all-foreground mask beside its own, as the least to beat.
+# Hardware: one worker, on a GPU where there is one. CPU cores are slow: try size: [64, 64] and epochs: 10 first.
+# Time:     a training step of 4 samples at 224x224 takes seconds on two CPU cores; see docs/benchmarks.md.
+# Command:  udt-cluster submit {file} --wait
+version: 1
+name: {name}-udtransnet
+
+data:
+  source: {source}
+  adapter: {adapter}
+{settings}  size: {size}              # <- height, width: multiples of 16
+  splits: {{k: {folds}}}                # folds over whole groups
+
+model:
+  architecture: udtransnet      # unet and r34_unet are the baselines
+
+train:
+  epochs: 100                   # <- at most; early_stopping ends a run that gets no better
+  global_batch_size: 4          # <- samples per optimizer step
+
+resources:
+  workers: 1                    # <- data-parallel workers
+"""
 _NOTES = {
     "group_by": "this layout does not say which images are of one patient",
     "classes": "foreground classes in the order of their values; name them as you like",
@@ -64,37 +91,17 @@ def draft(source: Path, file: Path) -> Draft:
 
 
 def _text(source: Path, file: Path, guess: "Guess", settings: Mapping[str, Any], folds: int) -> str:
-    name = re.sub(r"[^a-z0-9]+", "-", source.resolve().name.lower()).strip("-")[:50] or "my-data"
-    return "\n".join(
-        [
-            "# yaml-language-server: $schema=job.schema.json",
-            f"# What:     UDTransNet on {source.resolve().name}: {guess.found[0]}.",
-            "#           Written by `udt-cluster init`; the numbers marked with <- are yours to choose.",
-            "# Metric:   your data's; every run prints the score of the all-foreground mask beside it, the least to beat.",
-            "# Hardware: one worker, on a GPU where there is one; CPU cores are slow: size: [64, 64] and epochs: 10 first.",
-            f"# Time:     look before you start: udt-cluster submit {file} --dry-run",
-            f"# Command:  udt-cluster submit {file} --wait",
-            "version: 1",
-            f"name: {name}-udtransnet",
-            "",
-            "data:",
-            f"  source: {json.dumps(settings['source'], ensure_ascii=False)}",
-            f"  adapter: {guess.adapter}",
-            *_lines({key: value for key, value in settings.items() if key != "source"}),
-            f"  size: {list(guess.size)}              # <- height, width: multiples of 16",
-            f"  splits: {{k: {folds}}}                # folds over whole groups",
-            "",
-            "model:",
-            "  architecture: udtransnet      # unet and r34_unet are the baselines",
-            "",
-            "train:",
-            "  epochs: 100                   # <- at most; early_stopping ends a run that gets no better",
-            "  global_batch_size: 4          # <- samples per optimizer step",
-            "",
-            "resources:",
-            "  workers: 1                    # <- data-parallel workers",
-            "",
-        ]
+    folder = source.resolve().name
+    return _JOB.format(
+        folder=folder,
+        found=guess.found[0],
+        file=file,
+        name=re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")[:50] or "my-data",
+        source=json.dumps(settings["source"], ensure_ascii=False),
+        adapter=guess.adapter,
+        settings="".join(f"{line}\n" for line in _lines({k: v for k, v in settings.items() if k != "source"})),
+        size=list(guess.size),
+        folds=folds,
     )
 
 
