@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from udt_cluster.cli import templates
+from udt_cluster.cli import reports, templates
 from udt_cluster.cli.options import AsJson, JobFile, Overrides
-from udt_cluster.cli.output import say, show, show_json, show_pairs, show_table
+from udt_cluster.cli.output import counted, say, show, show_json, show_pairs, show_table
 from udt_cluster.errors import UsageError
 
 _DEFAULT_TEMPLATE = "image_folder"
@@ -150,8 +150,9 @@ def validate(file: JobFile, overrides: Overrides = None, as_json: AsJson = False
             ("hash", job.hash),
             ("data", f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}"),
             ("model", job.model.architecture),
-            ("runs", f"{runs} of at most {job.train.epochs} epochs on {job.resources.workers} workers"),
+            ("runs", f"{runs} of at most {job.train.epochs} epochs on {counted(job.resources.workers, 'worker')}"),
             ("stages", " > ".join(job.stages)),
         ]
     )
+    reports.source_seen(job)
     say(f"Next: udt-cluster submit {file} --dry-run")

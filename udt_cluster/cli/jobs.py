@@ -79,6 +79,7 @@ def _show_plan(job: "Job", place: "Target", as_json: bool) -> None:
         show_json({"hash": job.hash, "plan": [{"what": what, "how": how} for what, how in steps]})
         return
     show_pairs(steps)
+    reports.source_seen(job)
     say("Nothing was started, read or written.")
 
 

@@ -92,14 +92,18 @@ def ago(timestamp: str, *, now: datetime | None = None) -> str:
     seconds = ((now or datetime.now(UTC)) - then).total_seconds()
     if seconds < 86400:
         return f"{duration(seconds)} ago"
-    days = int(seconds // 86400)
-    return f"{days} day{'' if days == 1 else 's'} ago"
+    return f"{counted(int(seconds // 86400), 'day')} ago"
 
 
 def between(start: str, end: str) -> str:
     """The time from one ISO time to another; empty when there is no end yet."""
     first, last = _time(start), _time(end)
     return duration((last - first).total_seconds()) if first and last else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def size(count: int) -> str:

@@ -52,6 +52,16 @@ def submitted(status: "JobStatus", target: str | None) -> None:
     say(f"  udt-cluster stop {name}{on}               end it")
 
 
+def source_seen(job: "Job") -> None:
+    """A warning where this machine does not see the job's source; a target's nodes may."""
+    from udt_cluster.cluster.preflight import local_source_problem
+
+    if problem := local_source_problem(job.data.source):
+        say(
+            f"{coloured('warning:', 'yellow', err=True)} {problem}{'' if problem.endswith('?') else '.'} The target's nodes must see it."
+        )
+
+
 def detailed(status: "JobStatus") -> None:
     """One job, with all that it has found so far."""
     show_pairs(

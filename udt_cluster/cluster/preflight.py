@@ -3,6 +3,7 @@
 The checks run as one task on each living node, because what this machine sees is not what they see.
 """
 
+import difflib
 import os
 import socket
 from dataclasses import dataclass
@@ -149,5 +150,9 @@ def local_source_problem(source: str) -> str | None:
         return None
     path = location.local_path
     near = next((parent for parent in path.parents if parent.is_dir()), Path("/"))
-    listed = ", ".join(sorted(entry.name for entry in near.iterdir() if entry.is_dir())[:8]) or "nothing"
-    return f"data.source {path} is not a readable folder; {near} has: {listed}"
+    names = sorted(entry.name for entry in near.iterdir() if entry.is_dir())
+    missing = path.relative_to(near).parts[0]
+    meant = difflib.get_close_matches(missing.lower(), [name.lower() for name in names], n=1, cutoff=0.7)
+    hint = next((f"; did you mean {near / name}?" for name in names if [name.lower()] == meant), "")
+    listed = ", ".join(names[:8]) or "nothing"
+    return f"data.source {path} is not a readable folder{hint or f'; {near} has: {listed}'}"

@@ -62,8 +62,8 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
         ("model", f"{model.architecture}{shape}, skips {', '.join(model.skip_kinds)}"),
         (
             "training",
-            f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} workers,"
-            f" ZeRO {train.zero_stage}",
+            f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} "
+            f"worker{'s' if job.resources.workers > 1 else ''}, ZeRO {train.zero_stage}",
         ),
         ("runs", f"{len(runs)}: {', '.join(runs)}"),
         ("stages", " > ".join(job.stages)),
