@@ -22,7 +22,13 @@ class ShardError(ValueError):
 
 
 def decode_shard(
-    data: bytes, *, count: int, shard_samples: int, sample_shape: tuple[int, ...], dtype: str
+    data: bytes,
+    *,
+    count: int,
+    shard_samples: int,
+    sample_shape: tuple[int, ...],
+    dtype: str,
+    out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """The first `count` samples of a shard.
 
@@ -32,6 +38,7 @@ def decode_shard(
         shard_samples: Samples that it has room for.
         sample_shape: Shape of one sample, which is one chunk.
         dtype: Of the array, little-endian as stored.
+        out: Write here, (count, *sample_shape), instead of making an array.
 
     Returns:
         (count, *sample_shape).
@@ -39,7 +46,8 @@ def decode_shard(
     Raises:
         ShardError: too short, a checksum that does not match, or an absent sample.
     """
-    out = np.empty((count, *sample_shape), dtype=np.dtype(dtype).newbyteorder("<"))
+    if out is None:
+        out = np.empty((count, *sample_shape), dtype=np.dtype(dtype).newbyteorder("<"))
     view = memoryview(data)
     for row, (offset, length) in enumerate(_index(view, shard_samples)[:count]):
         if offset + length > len(view) or length < _CHECKSUM.size:
