@@ -57,9 +57,8 @@ def source_seen(job: "Job") -> None:
     from udt_cluster.cluster.preflight import local_source_problem
 
     if problem := local_source_problem(job.data.source):
-        say(
-            f"{coloured('warning:', 'yellow', err=True)} {problem}{'' if problem.endswith('?') else '.'} The target's nodes must see it."
-        )
+        sentence = problem if problem.endswith("?") else f"{problem}."
+        say(f"{coloured('warning:', 'yellow', err=True)} {sentence} The target's nodes must see it.")
 
 
 def detailed(status: "JobStatus") -> None:
