@@ -115,12 +115,28 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CaseSummary:
-    """What the plan of a store must know of a prepared case; small."""
+    """What the plan of a store must know of a prepared case; small.
+
+    Attributes:
+        id: As in Case, like group, split, site and meta.
+        digest: Of the image as read: `pixel_digest`.
+        num_samples: Slices.
+        foreground: Pixels of each sample's label that are not background.
+        hashes: Perceptual hash of each sample's image.
+        channels: C.
+        dtype: Of the image.
+        native_shape: (D, H, W) of the label before any resize.
+        spacing: As in RawCase, like affine; flat.
+    """
 
     id: str
     group: str
     split: str
+    site: str
     meta: Mapping[str, str]
+    digest: str
+    foreground: tuple[int, ...]
+    hashes: tuple[int, ...]
     num_samples: int
     channels: int
     dtype: str

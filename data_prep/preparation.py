@@ -1,5 +1,6 @@
 """One case, from its files to samples: what a task does."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
+from data_prep.perceptual import perceptual_hashes
 from data_prep.statistics import Statistics, measure
 from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
@@ -54,7 +56,11 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
         id=case.id,
         group=case.group,
         split=case.split,
+        site=case.site,
         meta=case.meta,
+        digest=pixel_digest(raw.image),
+        foreground=tuple(np.count_nonzero(labels, axis=(1, 2)).tolist()),
+        hashes=tuple(perceptual_hashes(images).tolist()),
         num_samples=depth,
         channels=images.shape[1],
         dtype=images.dtype.name,
@@ -67,6 +73,14 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
         statistics=measure(images, labels, num_classes=num_classes),
         pixels=CasePixels(images=images, labels=labels, native_label=raw.label),
     )
+
+
+def pixel_digest(image: npt.NDArray[np.generic]) -> str:
+    """32 hex digits that two images have in common only if type, shape and every value are the same."""
+    seen = hashlib.sha256(f"{image.dtype.name} {image.shape} ".encode())
+    for plane in image:
+        seen.update(np.ascontiguousarray(plane).data)
+    return seen.hexdigest()[:32]
 
 
 def _resized(raw: RawCase, config: DataConfig) -> tuple["npt.NDArray[np.generic]", "npt.NDArray[np.uint8]"]:

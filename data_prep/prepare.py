@@ -19,7 +19,7 @@ from udt_cluster.config.data import DataConfig
 from udt_cluster.errors import CorruptError, DataError
 from udt_cluster.storage import COMMIT_NAME, Location, ObjectRecord, read_commit, verify
 
-PREP_VERSION = 1
+PREP_VERSION = 2
 """Raised whenever the same input would give other samples."""
 
 OnProgress = Callable[[int, int, str], None]

@@ -210,6 +210,8 @@ def _columns(plan: StorePlan) -> dict[str, npt.NDArray[Any]]:
         "groups": [case.group for case in cases],
         "splits": [case.split for case in cases],
         "metas": [json.dumps(dict(case.meta), sort_keys=True) if case.meta else "" for case in cases],
+        "digests": [case.digest for case in cases],
+        "sites": [case.site for case in cases],
     }
     numbers = {
         "native_offset": plan.native_ends[:-1],
@@ -223,6 +225,8 @@ def _columns(plan: StorePlan) -> dict[str, npt.NDArray[Any]]:
     samples = {
         "samples/case": np.repeat(np.arange(len(cases), dtype=np.int32), counts),
         "samples/slice": np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+        "samples/foreground": np.array([n for case in cases for n in case.foreground], dtype=np.int32),
+        "samples/perceptual_hash": np.array([h for case in cases for h in case.hashes], dtype=np.uint64),
     }
     named: dict[str, npt.NDArray[Any]] = {STRING_COLUMNS[k]: np.array(v, dtype=object) for k, v in strings.items()}
     return {**named, **{NUMBER_COLUMNS[k]: v for k, v in numbers.items()}, **samples}

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.case import CasePixels, CaseSummary
+from data_prep.perceptual import perceptual_hashes
+from data_prep.preparation import pixel_digest
 from data_prep.statistics import measure
 from data_prep.writer import finish, plan_store, shard_tasks, write_shard, write_tables
 from udt_cluster.data.geometry import resize_image, resize_label
@@ -22,6 +24,10 @@ def make_store(
     slices: Sequence[int] = (1, 1, 3, 4),
     patients: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
+    sites: Sequence[str] | None = None,
+    digests: Sequence[str] | None = None,
+    empty: Sequence[int] = (),
+    twins: Sequence[tuple[int, int]] = (),
     size: tuple[int, int] = (32, 32),
     native: tuple[int, int] = (40, 36),
     channels: int = 1,
@@ -44,7 +50,11 @@ def make_store(
         folder: Where; the store is in folder/data/<dataset>/<version>.
         slices: Samples of each case.
         patients: Group of each case; by default its id.
-        splits: "train", "test" or "unknown" of each case; by default "train".
+        splits: "train", "validation", "test" or "unknown" of each case; by default "train".
+        sites: Of each case; by default unknown.
+        digests: Of each case's image; by default the real ones.
+        empty: Cases whose every other label, from the first on, has no foreground.
+        twins: (case, other): the case has the other's pixels; the other comes before it and has as many slices.
         size: (H, W) of a sample.
         native: Native (H, W) of the first case; case i has i more rows.
         channels: C.
@@ -61,9 +71,13 @@ def make_store(
 
     location = folder if isinstance(folder, Location) else Location.parse(folder)
     rng = np.random.default_rng(seed)
-    summaries, statistics, pixels = [], [], []
+    summaries, statistics, pixels, raws = [], [], [], []
     for index, depth in enumerate(slices):
         image, label = _case(rng, (depth, native[0] + index, native[1]), channels, dtype, num_classes)
+        label[::2] *= index not in empty
+        if index in dict(twins):
+            image, label = raws[dict(twins)[index]]
+        raws.append((image, label))
         small = resize_image(torch.from_numpy(image), size, resize).numpy()
         small_label = resize_label(torch.from_numpy(label), size, resize).numpy()
         name = f"case-{index:02d}"
@@ -72,7 +86,11 @@ def make_store(
                 id=name,
                 group=patients[index] if patients else name,
                 split=splits[index] if splits else "train",
+                site=sites[index] if sites else "",
                 meta={},
+                digest=digests[index] if digests else pixel_digest(image),
+                foreground=tuple(np.count_nonzero(small_label, axis=(1, 2)).tolist()),
+                hashes=tuple(perceptual_hashes(small).tolist()),
                 num_samples=depth,
                 channels=channels,
                 dtype=dtype,

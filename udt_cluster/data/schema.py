@@ -7,7 +7,10 @@
     labels                       [N, H, W]      uint8 class indices
     native_labels                [P]            uint8, every case's label before any resize, one after the other
     samples/case, samples/slice  [N]            int32: which case, and which of its slices
-    cases/id, group, split, meta [M]            strings (meta is JSON)
+    samples/foreground           [N]            int32: pixels of the stored label that are not background
+    samples/perceptual_hash      [N]            uint64: difference hash of the stored image, 0 for a flat one
+    cases/id, group, split, site, meta  [M]     strings (site is "" where unknown; meta is JSON)
+    cases/digest                 [M]            string: 32 hex of SHA-256 over type, shape and pixels of the source image
     cases/native_offset          [M]            int64: where the case begins in native_labels
     cases/native_shape           [M, 3]         int64: D, H, W before any resize (D = 1 for a picture)
     cases/spacing                [M, 3]         float64: mm between voxels along D, H, W; NaN where unknown
@@ -29,7 +32,7 @@ import numpy.typing as npt
 from udt_cluster.errors import VersionError
 
 FORMAT = "udt-cluster-store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STORE_DTYPES = ("uint8", "int16", "uint16", "float32")
 NATIVE_CHUNK = 2**18
 NATIVE_SHARD = 2**24
@@ -85,7 +88,8 @@ class StoreInfo:
         class_names: The background first, in the order of the label values.
         shard_samples: Samples in one shard of images and labels.
         fingerprint: Statistics.
-        provenance: number of source files, prep_version, versions of packages, patients_known, warnings.
+        provenance: number of source files, prep_version, versions of packages, patients_known, warnings, quarantined
+            (a list of {"id", "reason"}: cases that were left out).
     """
 
     dataset: str
@@ -150,7 +154,7 @@ class CaseTable:
     Attributes:
         ids: Unique, in the order of the rows.
         groups: What must not be split over folds: the patient where known, else the id.
-        splits: The data set's own split: "train", "test" or "unknown".
+        splits: The data set's own split: "train", "validation", "test" or "unknown".
         native_offset: (M,) int64, where the case begins in native_labels.
         native_shape: (M, 3) int64, D, H, W.
         spacing: (M, 3) float64, mm along D, H, W; NaN = unknown.
@@ -158,6 +162,8 @@ class CaseTable:
         first_sample: (M,) int64, first row of images and labels.
         num_samples: (M,) int64, number of rows.
         metas: JSON objects of what else is known (ACDC: `{"group": "DCM", "phase": "ED"}`); empty = none stored.
+        digests: Of the source image's pixels (equal digests are equal images); empty = none stored.
+        sites: Hospital or scanner, "" where unknown; empty = none stored.
     """
 
     ids: tuple[str, ...]
@@ -170,15 +176,30 @@ class CaseTable:
     first_sample: npt.NDArray[np.int64]
     num_samples: npt.NDArray[np.int64]
     metas: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-STRING_COLUMNS = {"ids": "cases/id", "groups": "cases/group", "splits": "cases/split", "metas": "cases/meta"}
+STRING_COLUMNS = {
+    "ids": "cases/id",
+    "groups": "cases/group",
+    "splits": "cases/split",
+    "metas": "cases/meta",
+    "digests": "cases/digest",
+    "sites": "cases/site",
+}
 NUMBER_COLUMNS = {
     name: f"cases/{name}"
     for name in ("native_offset", "native_shape", "spacing", "affine", "first_sample", "num_samples")
+}
+SAMPLE_COLUMNS = {
+    "samples/case": "int32",
+    "samples/slice": "int32",
+    "samples/foreground": "int32",
+    "samples/perceptual_hash": "uint64",
 }
 
 
@@ -233,7 +254,7 @@ def _tables(num_samples: int, num_cases: int) -> list[ArrayLayout]:
     for name, path in NUMBER_COLUMNS.items():
         shape, names, dtype = inner.get(name, ((), (), "int64"))
         tables.append(_table(path, (num_cases, *shape), dtype, ("case", *names)))
-    tables += [_table(path, (num_samples,), "int32", ("sample",)) for path in ("samples/case", "samples/slice")]
+    tables += [_table(path, (num_samples,), dtype, ("sample",)) for path, dtype in SAMPLE_COLUMNS.items()]
     return tables
 
 

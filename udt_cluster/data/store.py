@@ -78,6 +78,8 @@ class DataStore:
         cases: One row per case.
         sample_case: (N,) int32, the case of each sample.
         sample_slice: (N,) int32, the slice within that case.
+        sample_foreground: (N,) int32, pixels of each label that are not background.
+        sample_hash: (N,) uint64, perceptual hash of each image (64-bit difference hash; 0 for a flat one).
         images: Zarr array [N, C, H, W].
         labels: Zarr array [N, H, W].
     """
@@ -93,6 +95,8 @@ class DataStore:
             self.cases = _read_cases(self._group)
             self.sample_case = _read(self._group, "samples/case")
             self.sample_slice = _read(self._group, "samples/slice")
+            self.sample_foreground = _read(self._group, "samples/foreground")
+            self.sample_hash = _read(self._group, "samples/perceptual_hash")
             self.images = _array(self._group, "images")
             self.labels = _array(self._group, "labels")
             self._native = _array(self._group, "native_labels")
@@ -146,13 +150,21 @@ class DataStore:
         labels = [self._rows(self.labels, first, last) for first, last in self._by_shard(start, stop)]
         return _joined(images, self.images), _joined(labels, self.labels)
 
-    def read_shard(self, index: int) -> tuple["npt.NDArray[Any]", "npt.NDArray[np.uint8]"]:
-        """All samples of one shard by one request for images and one for labels, each checksum checked."""
+    def read_shard(
+        self, index: int, *, out: tuple["npt.NDArray[Any]", "npt.NDArray[np.uint8]"] | None = None
+    ) -> tuple["npt.NDArray[Any]", "npt.NDArray[np.uint8]"]:
+        """All samples of one shard by one request for images and one for labels, each checksum checked.
+
+        Args:
+            index: Of the shard.
+            out: Images and labels are written here instead of into new arrays.
+        """
         start = index * self.info.shard_samples
         stop = min(start + self.info.shard_samples, self.num_samples)
         if not 0 <= start < stop:
             raise IndexError(f"shard {index} of {self.num_shards}")
-        return self._whole(self.images, index)[: stop - start], self._whole(self.labels, index)[: stop - start]
+        images, labels = out or (None, None)
+        return self._whole(self.images, index, images), self._whole(self.labels, index, labels)
 
     @property
     def num_shards(self) -> int:
@@ -174,7 +186,9 @@ class DataStore:
         with stored_errors(self.location / array.path):
             return np.asarray(array[start:stop])
 
-    def _whole(self, array: "zarr.Array[Any]", shard: int) -> "npt.NDArray[Any]":
+    def _whole(
+        self, array: "zarr.Array[Any]", shard: int, out: "npt.NDArray[Any] | None" = None
+    ) -> "npt.NDArray[Any]":
         """Fetch a shard's object whole, check it, and decode it from memory."""
         key = "/".join([array.path, "c", str(shard), *["0"] * (array.ndim - 1)])
         size = self.info.shard_samples
@@ -185,6 +199,7 @@ class DataStore:
                 shard_samples=size,
                 sample_shape=array.shape[1:],
                 dtype=str(array.dtype),
+                out=out,
             )
 
     def _committed_bytes(self, key: str) -> bytes:

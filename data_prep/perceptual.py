@@ -1,0 +1,38 @@
+"""A hash of what an image looks like, by which near duplicates are found.
+
+The difference hash: grey, shrunk to 8 x 9 by the mean of what each pixel covers, and a bit for each pair of neighbours
+in a row that says whether it gets brighter. Scaling, brightness, contrast and mild compression keep nearly all bits.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_ROWS, _COLUMNS = 8, 9
+_LEAST_STEP = 1 / 256
+"""Of the image's range; less is rounding, and would make random bits of a flat background."""
+_BITS = np.left_shift(np.uint64(1), np.arange(_ROWS * (_COLUMNS - 1), dtype=np.uint64))
+
+
+def perceptual_hashes(images: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """64-bit difference hashes of images (n, C, h, w), (n,); 0 for a constant image."""
+    return np.array([_hash(image) for image in images], dtype=np.uint64)
+
+
+def _hash(image: npt.NDArray[Any]) -> np.uint64:
+    grey = image.mean(axis=0, dtype=np.float64)
+    small = _shares(grey.shape[0], _ROWS) @ grey @ _shares(grey.shape[1], _COLUMNS).T
+    step = np.diff(small, axis=1)
+    brighter = step > _LEAST_STEP * (small.max() - small.min())
+    return np.uint64(_BITS[brighter.ravel()].sum(dtype=np.uint64))
+
+
+@lru_cache(maxsize=16)
+def _shares(size: int, parts: int) -> npt.NDArray[np.float64]:
+    """(parts, size): which share of each of `parts` equal stretches every pixel covers."""
+    edges = np.linspace(0, size, parts + 1)
+    pixels = np.arange(size)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(covered, 0, None) / (size / parts)
