@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 _ROWS, _COLUMNS = 8, 9
 _LEAST_STEP = 1 / 256
-"""Of the image's range; less is rounding, and would make random bits of a flat background."""
+"""Of the image's range; less is noise, and would make random bits of a flat background."""
+_ROUNDING = 1e-6
+"""Of the image's largest value; less is no step in any image."""
 _BITS = np.left_shift(np.uint64(1), np.arange(_ROWS * (_COLUMNS - 1), dtype=np.uint64))
 
 
@@ -24,8 +26,8 @@ def perceptual_hashes(images: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 def _hash(image: npt.NDArray[Any]) -> np.uint64:
     grey = image.mean(axis=0, dtype=np.float64)
     small = _shares(grey.shape[0], _ROWS) @ grey @ _shares(grey.shape[1], _COLUMNS).T
-    step = np.diff(small, axis=1)
-    brighter = step > _LEAST_STEP * (small.max() - small.min())
+    least = max(_LEAST_STEP * np.ptp(small), _ROUNDING * np.abs(small).max())
+    brighter = np.diff(small, axis=1) > least
     return np.uint64(_BITS[brighter.ravel()].sum(dtype=np.uint64))
 
 

@@ -10,7 +10,7 @@
     samples/foreground           [N]            int32: pixels of the stored label that are not background
     samples/perceptual_hash      [N]            uint64: difference hash of the stored image, 0 for a flat one
     cases/id, group, split, site, meta  [M]     strings (site is "" where unknown; meta is JSON)
-    cases/digest                 [M]            string: 32 hex of SHA-256 over type, shape and pixels of the source image
+    cases/digest                 [M]            string: SHA-256 of the source image's type, shape and pixels, 32 hex
     cases/native_offset          [M]            int64: where the case begins in native_labels
     cases/native_shape           [M, 3]         int64: D, H, W before any resize (D = 1 for a picture)
     cases/spacing                [M, 3]         float64: mm between voxels along D, H, W; NaN where unknown
