@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ class CommandLine:
         return json.loads(self(*arguments, "--json", timeout=timeout).stdout)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start and do not wait."""
+        """Start and do not wait. A test run in the background ignores SIGINT, and a child would inherit that."""
         return subprocess.Popen(
             [*COMMAND, *arguments],
             env=self.environment,
@@ -54,6 +55,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def with_environment(self, **values: str) -> "CommandLine":

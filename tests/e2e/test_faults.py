@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -79,8 +80,11 @@ def ended(udt: CommandLine, job: str) -> dict[str, Any] | None:
     return status if status["state"] in {"SUCCEEDED", "FAILED", "STOPPED", "LOST"} else None
 
 
-def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(udt: CommandLine, glas: list[str]) -> None:
+def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
+    udt: CommandLine, glas: list[str], request: pytest.FixtureRequest
+) -> None:
     following = udt.start("submit", *glas, "--set", "train.epochs=200", "--set", "register.model=never", "--wait")
+    request.addfinalizer(lambda: stop_all(udt, following))
     wait_for(lambda: jobs_running(udt), seconds=120)
     job = jobs_running(udt)[0]["id"]
     wait_for(lambda: udt.json("status", job)["progress"].get("epoch"), seconds=240)
@@ -104,6 +108,14 @@ def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(udt: CommandLine, g
     udt("stop", job, code=3)
     udt("rm", job)
     udt("status", job, code=2)
+
+
+def stop_all(udt: CommandLine, following: "subprocess.Popen[str]") -> None:
+    """A test that failed half-way leaves no job behind that takes the cores of the next ones."""
+    following.kill()
+    following.wait()
+    for job in jobs_running(udt):
+        udt("stop", job["id"])
 
 
 def jobs_running(udt: CommandLine) -> list[dict[str, Any]]:

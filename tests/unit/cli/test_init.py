@@ -34,7 +34,7 @@ def test_init_of_a_folder_of_pairs_writes_a_job_that_reads_all_of_it(run: Run, t
     assert (job.name, job.data.adapter, job.data.group_by) == ("my-lesions-udtransnet", "image_folder", "case")
     assert job.data.pairs == PairsConfig(images="scans", masks="segmentations", mask_suffix="_seg")
     assert (job.data.classes, job.data.label_values) == (("class-1", "class-2"), (100, 200))
-    assert job.data.size == (48, 64)
+    assert job.data.size == (32, 64)
     found = get_adapter("image_folder").discover(Location.parse(job.data.source), job.data)
     assert len(found.cases) == 7
 
