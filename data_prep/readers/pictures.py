@@ -3,14 +3,17 @@
 Policies: only these five formats, by content and not by name; at most Pillow's bomb limit (89 million pixels); one
 frame; EXIF orientation other than upright is refused, because nobody knows whether the mask was drawn before or after
 turning; alpha must be opaque everywhere; CMYK, Lab and 16 bits per colour are refused (converting loses something);
-a paletted image takes its colours, a paletted mask its indices; masks are never JPEG.
+a paletted image takes its colours, a paletted mask its indices (or its colours, where classes are given by colour), and
+white must not come before black in it; masks are never JPEG.
 """
 
 import io
 import struct
 import warnings
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -58,38 +61,93 @@ def read_mask(data: bytes) -> npt.NDArray[Any]:
     Raises:
         ReaderError: it is broken, a JPEG, or coloured, or a policy of this module refuses it.
     """
-    image = _open(data)
-    if image.format == "JPEG":
-        raise ReaderError("a JPEG mask: compression changes label values; export it again as PNG")
-    values = np.asarray(image) if image.mode == "P" else _without_alpha(image)
+    image = _open_mask(data)
+    if image.mode == "P":
+        values = np.asarray(image)
+        _refuse_inverted(image, values)
+        return values
+    values = _without_alpha(image)
     if values.ndim == 3:
         if np.any(values != values[..., :1]):
-            raise ReaderError("a coloured mask; store one value per class (grey or palette) instead of colours")
+            raise ReaderError(
+                "a coloured mask; store one value per class (grey or palette), or name the colours where the adapter "
+                "takes data.label_colors"
+            )
         values = values[..., 0]
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
+def read_colors(data: bytes) -> npt.NDArray[np.uint8]:
+    """The colours of a mask, (H, W, 3): red, green, blue; greys and palettes as they look.
+
+    Raises:
+        ReaderError: it is broken, a JPEG, has more than 8 bits per colour, or a policy of this module refuses it.
+    """
+    image = _open_mask(data)
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "YCbCr"):
+        raise ReaderError(f"mode {image.mode} has no 8-bit colours; export the mask as 8-bit RGB")
+    if image.mode in ("LA", "RGBA"):
+        _without_alpha(image)
+    return np.asarray(image.convert("RGB"))
+
+
+def picture_size(file: BinaryIO) -> tuple[int, int]:
+    """Height and width of an image, from its header alone.
+
+    Raises:
+        ReaderError: no image of the allowed formats, or one beyond the bomb limit; the other policies are for those
+            who read it.
+    """
+    with _reader_errors(), Image.open(file, formats=_FORMATS) as image:
+        return image.height, image.width
+
+
+def _open_mask(data: bytes) -> Image.Image:
+    image = _open(data)
+    if image.format == "JPEG":
+        raise ReaderError("a JPEG mask: compression changes label values; export it again as PNG")
+    return image
+
+
 def _open(data: bytes) -> Image.Image:
     """Decode wholly, so that a truncated file is found here."""
+    with _reader_errors():
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        _refuse(image, data)
+        image.load()
+    return image
+
+
+@contextmanager
+def _reader_errors() -> Iterator[None]:
+    """All that Pillow raises for a bad file becomes a ReaderError; the bomb limit is a limit, not a warning."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            _refuse(image, data)
-            image.load()
+            yield
     except ReaderError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise ReaderError(
-            f"more than {limit} pixels; cut it into tiles first (a small file like this may be an attack)"
+            f"more than {limit} pixels; cut it into smaller files first (a small file like this may be an attack)"
         ) from error
     except UnidentifiedImageError as error:
         raise ReaderError(f"not an image of the allowed formats ({', '.join(_FORMATS)})") from error
     except _BROKEN as error:
         raise ReaderError(f"broken or truncated: {error}") from error
-    return image
+
+
+def _refuse_inverted(image: Image.Image, indices: npt.NDArray[Any]) -> None:
+    """Black and white where white is index 0: by colour it is the opposite of what it is by index."""
+    used = np.unique(indices)
+    colors = np.asarray(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    if len(used) == 2 and used[-1] < len(colors) and np.array_equal(colors[used], [[255] * 3, [0] * 3]):
+        raise ReaderError(
+            f"a palette with white as index {used[0]} and black as index {used[1]}: which of them is background? Save "
+            "it as grey PNG with 0 as background"
+        )
 
 
 def _refuse(image: Image.Image, data: bytes) -> None:
