@@ -46,7 +46,8 @@ class ProcessExecutor:
             pending: deque[tuple[T, Future[R]]] = deque((item, pool.submit(function, item)) for item in waiting)
             try:
                 while pending:
-                    yield _settled(function, *pending[0])
+                    item, future = pending[0]
+                    yield _settled(function, item, future)
                     pending.popleft()
                     pending.extend((item, pool.submit(function, item)) for item in islice(remaining, 1))
             except BrokenProcessPool:
