@@ -47,7 +47,8 @@ class ProcessExecutor:
             try:
                 while pending:
                     item, future = pending[0]
-                    yield _settled(function, item, future)
+                    settled = _settled(function, item, future)
+                    yield settled
                     pending.popleft()
                     pending.extend((item, pool.submit(function, item)) for item in islice(remaining, 1))
             except BrokenProcessPool:
