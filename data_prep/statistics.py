@@ -5,7 +5,7 @@ Percentiles come from a sparse histogram over the leading bits of the value as f
 integers, so that 8- and 16-bit values are exact; 12 for floats, that is bins of at most 0.05 % of the value.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -18,6 +18,7 @@ from udt_cluster.data.schema import Fingerprint
 
 _INTEGER_SHIFT = 8
 _FLOAT_SHIFT = 12
+_AT_ONCE = 32
 _SIGN = np.uint32(0x80000000)
 
 
@@ -34,6 +35,16 @@ class Histogram:
     shift: int
     keys: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {"shift": self.shift, "keys": self.keys.tolist(), "counts": self.counts.tolist()}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Histogram":
+        """The inverse of `to_dict`."""
+        keys, counts = (np.array(found[name], dtype=np.int64) for name in ("keys", "counts"))
+        return cls(shift=found["shift"], keys=keys, counts=counts)
 
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> "Histogram":
@@ -135,6 +146,20 @@ class Statistics:
     channels: tuple[ChannelStatistics, ...]
     class_counts: tuple[int, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON; every number comes back as it is."""
+        channels = [{**vars(channel), "histogram": channel.histogram.to_dict()} for channel in self.channels]
+        return {"channels": channels, "class_counts": list(self.class_counts)}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Statistics":
+        """The inverse of `to_dict`."""
+        channels = (
+            ChannelStatistics(**{**channel, "histogram": Histogram.from_dict(channel["histogram"])})
+            for channel in found["channels"]
+        )
+        return cls(channels=tuple(channels), class_counts=tuple(found["class_counts"]))
+
     def merged(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of samples together; both have the same channels and classes."""
         return Statistics(
@@ -144,7 +169,12 @@ class Statistics:
 
 
 def measure(images: npt.NDArray[Any], labels: npt.NDArray[np.uint8], *, num_classes: int) -> Statistics:
-    """Statistics of images (n, C, h, w) and labels (n, h, w)."""
+    """Statistics of images (n, C, h, w) and labels (n, h, w), some at a time: a volume is not widened as a whole."""
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(images), _AT_ONCE)]
+    return reduce(Statistics.merged, (_measured(images[part], labels[part], num_classes) for part in parts))
+
+
+def _measured(images: npt.NDArray[Any], labels: npt.NDArray[np.uint8], num_classes: int) -> Statistics:
     counts = np.bincount(labels.ravel(), minlength=num_classes)
     assert len(counts) == num_classes, f"labels beyond {num_classes} classes"
     channels = tuple(ChannelStatistics.of(images[:, channel]) for channel in range(images.shape[1]))
