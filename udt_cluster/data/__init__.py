@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from udt_cluster.data.loader import EvalLoader as EvalLoader
     from udt_cluster.data.loader import TrainLoader as TrainLoader
     from udt_cluster.data.normalization import Normalization as Normalization
+    from udt_cluster.data.normalization import normalization_for as normalization_for
     from udt_cluster.data.preview import render_preview as render_preview
     from udt_cluster.data.schema import CaseTable as CaseTable
     from udt_cluster.data.schema import Fingerprint as Fingerprint
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cache": ("SampleCache",),
     "loader": ("Batch", "EvalBatch", "EvalLoader", "TrainLoader"),
-    "normalization": ("Normalization",),
+    "normalization": ("Normalization", "normalization_for"),
     "preview": ("render_preview",),
     "schema": ("CaseTable", "Fingerprint", "StoreInfo"),
     "splits": ("Fold", "Splits", "load_splits", "make_splits", "save_splits"),
@@ -50,6 +51,7 @@ __all__ = [
     "TrainLoader",
     "load_splits",
     "make_splits",
+    "normalization_for",
     "render_preview",
     "save_splits",
 ]

@@ -71,6 +71,27 @@ def restore(p: Tensor, native_size: tuple[Side, Side], mode: ResizeMode) -> Tens
     return whole.index_select(-2, rows).index_select(-1, columns)
 
 
+def with_neighbours(x_DCHW: Tensor, context_slices: int) -> Tensor:
+    """Give each slice its neighbours as further channels; the first and the last slice stand in for what is beyond.
+
+    Args:
+        x_DCHW: The slices of one volume in their order.
+        context_slices: Neighbours on each side, n.
+
+    Returns:
+        (D, (2n + 1) * C, H, W): all channels of slice s - n, ..., of s, ..., of s + n.
+    """
+    if context_slices == 0:
+        return x_DCHW
+    depth = x_DCHW.shape[0]
+    places = torch.arange(depth, device=x_DCHW.device)
+    parts = [
+        x_DCHW.index_select(0, (places + step).clamp(0, depth - 1))
+        for step in range(-context_slices, context_slices + 1)
+    ]
+    return torch.cat(parts, 1)
+
+
 def _interpolate(x: Tensor, size: tuple[Side, Side]) -> Tensor:
     """Bilinear over the last two axes, whatever stands before them; the filter is plain bilinear where a side grows."""
     planes = x.reshape(-1, 1, x.shape[-2], x.shape[-1]) if x.dim() != 4 else x

@@ -1,6 +1,7 @@
 """A picture of what the network will see: augmented, normalised training tiles with the outlines of their labels."""
 
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
-from udt_cluster.data.augment import apply_geometry, draw_geometry
+from udt_cluster.data.augment import apply, draw
 from udt_cluster.data.normalization import Normalization
 from udt_cluster.data.order import Indices, case_samples, epoch_order
 from udt_cluster.data.splits import TEST
@@ -22,6 +23,7 @@ from udt_cluster.errors import DataError
 ROWS, COLUMNS = 2, 4
 _TILES = ROWS * COLUMNS
 _LOOKED_AT = 3 * _TILES
+_DETAIL_LETTERS = 46  # that fit into the width of a tile
 _WIDTH, _MARGIN, _GAP, _HEADER, _CAPTION, _FOOTER = 12.0, 0.18, 0.11, 1.0, 0.42, 0.62  # inches
 _BACKGROUND, _TEXT, _FAINT = "#14181d", "#f2f4f6", "#9aa4af"
 # Okabe and Ito's colours for the colour-blind, those that show on tissue and on grey first.
@@ -41,7 +43,7 @@ def render_preview(store: DataStore, normalization: Normalization, *, seed: int 
 
     Args:
         store: The data-set version.
-        normalization: Of the job.
+        normalization: Of the job; neighbouring slices are not shown.
         seed: Chooses samples and augmentation; one seed always gives the same picture.
         recipe: A key of `augment.RECIPES`.
 
@@ -51,7 +53,7 @@ def render_preview(store: DataStore, normalization: Normalization, *, seed: int 
     Raises:
         DataError: the data set has no training samples.
     """
-    tiles = _tiles(store, normalization, seed=seed, recipe=recipe)
+    tiles = _tiles(store, normalization.with_context(0), seed=seed, recipe=recipe)
     figure, places = _sheet(store.info.size)
     window = _window([tile.image for tile in tiles], normalization)
     for place, tile in zip(places, tiles, strict=False):
@@ -78,14 +80,16 @@ def _sheet(size: tuple[int, int]) -> tuple[Figure, list[tuple[float, float, floa
 
 def _tiles(store: DataStore, normalization: Normalization, *, seed: int, recipe: str) -> list[_Tile]:
     samples, images, labels = _chosen(store, seed)
-    geometry = draw_geometry(recipe, seed=seed, epoch=0, samples=samples, size=store.info.size)
-    moved, moved_labels = apply_geometry(images.float(), labels, geometry)
+    drawn = draw(recipe, seed=seed, epoch=0, samples=samples, size=store.info.size)
+    raw = images if images.dtype == torch.uint8 else images.float()  # not every operation knows uint16
+    moved, moved_labels = apply(raw, labels, drawn, normalization=normalization)
+    colour = store.info.channels == 3 and store.info.dtype == "uint8"
     return [
         _Tile(
             image=normalized.numpy(),
             label=label.numpy(),
             caption=_caption(store, int(sample)),
-            detail=geometry.describe(row),
+            detail=textwrap.fill(drawn.describe(row, colour=colour), _DETAIL_LETTERS),
         )
         for row, (sample, normalized, label) in enumerate(
             zip(samples, normalization(moved), moved_labels.long(), strict=True)

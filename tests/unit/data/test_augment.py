@@ -3,15 +3,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from udt_cluster.data.augment import (
-    RECIPES,
-    Geometry,
-    apply_geometry,
-    augment,
-    draw_geometry,
-    released_geometry,
-    uniforms,
-)
+from udt_cluster.data.augment import RECIPES, augment, draw
+from udt_cluster.data.augment_geometry import Geometry, apply_geometry, released_geometry
+from udt_cluster.data.augment_random import uniforms
 
 
 def geometry(angle: int, flip: int = -1) -> Geometry:
@@ -61,13 +55,13 @@ def test_released_recipe_has_the_released_frequencies():
 
 
 def test_quarter_turns_are_left_out_where_the_sample_is_not_square():
-    drawn = draw_geometry("released", seed=1, epoch=0, samples=np.arange(2_000), size=(32, 48))
+    drawn = draw("released", seed=1, epoch=0, samples=np.arange(2_000), size=(32, 48)).geometry
     assert set(drawn.angle[drawn.flip >= 0].tolist()) == {0, 180}
 
 
 def test_unknown_recipe_names_the_known():
-    with pytest.raises(ValueError, match="allowed: none, released"):
-        draw_geometry("elastic", seed=0, epoch=0, samples=np.arange(2), size=(16, 16))
+    with pytest.raises(ValueError, match="allowed: none, released, strong"):
+        draw("elastic", seed=0, epoch=0, samples=np.arange(2), size=(16, 16))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (15, 15), (32, 32)])
@@ -178,7 +172,7 @@ def test_the_largest_size_does_not_overflow():
 
 @pytest.mark.parametrize(
     ("angle", "flip", "words"),
-    [(0, -1, "unchanged"), (-7, -1, "rotated -7°"), (90, 0, "rotated +90°, flipped"), (0, 1, "mirrored")],
+    [(0, -1, []), (-7, -1, ["rotated -7°"]), (90, 0, ["rotated +90°", "flipped"]), (0, 1, ["mirrored"])],
 )
 def test_geometry_says_what_it_does(angle, flip, words):
     assert geometry(angle, flip).describe(0) == words
