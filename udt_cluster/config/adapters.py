@@ -37,6 +37,15 @@ OPTIONS: Mapping[str, frozenset[str]] = {
 }
 """Settings of `data` that only some of the built-in adapters know; adapters of third parties may use all."""
 
+_CLASS_COUNTS: Mapping[str, int] = {"acdc": 3, "glas": 1, "isic2018": 1, "monuseg": 1, "synapse": 8}
+
+
+def class_count(adapter: str, labels: str) -> int | None:
+    """Foreground classes of a built-in data set, given `data.labels`; None where they follow from `data.classes`."""
+    if adapter == "covid19":
+        return 2 if labels == "multi_class" else 1
+    return _CLASS_COUNTS.get(adapter)
+
 
 @cache
 def known_adapters() -> tuple[str, ...]:

@@ -4,13 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from udt_cluster.config.adapters import BUILT_IN, OPTIONS, AdapterName
+from udt_cluster.config.adapters import BUILT_IN, OPTIONS, AdapterName, class_count
+from udt_cluster.config.paths import inner_fault, path_fault, source_fault, suffix_fault
+from udt_cluster.config.problems import flow
 from udt_cluster.config.section import Name, Section
 from udt_cluster.config.units import ByteSize
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(ge=16, le=4096)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class PairsConfig(Section):
@@ -22,6 +25,20 @@ class PairsConfig(Section):
     """Folder of the masks, relative to the source. It may be the folder of the images when `mask_suffix` is set."""
     mask_suffix: str = ""
     """What a mask's name has behind the image's name, before the extension (`_mask`, `_segmentation`)."""
+
+    @field_validator("images", "masks")
+    @classmethod
+    def _within_the_source(cls, folder: str) -> str:
+        if folder and (fault := inner_fault(folder)):
+            raise ValueError(fault)
+        return folder
+
+    @field_validator("mask_suffix")
+    @classmethod
+    def _only_a_suffix(cls, suffix: str) -> str:
+        if fault := suffix_fault(suffix):
+            raise ValueError(fault)
+        return suffix
 
 
 class ArraysConfig(Section):
@@ -60,7 +77,7 @@ class SplitsConfig(Section):
     the data set itself calls `test` are in no fold."""
     k: Annotated[int, Field(ge=2, le=100)] = 5
     """Number of folds of `group_kfold` and `stratified_group_kfold`."""
-    seed: Annotated[int, Field(ge=0)] = 1234
+    seed: Seed = 1234
     """Seed of the assignment of groups to folds."""
     validation_fraction: Fraction = 0.2
     """Share of the groups that `holdout`, or `official` without validation cases, holds out."""
@@ -75,11 +92,19 @@ class SplitsConfig(Section):
             return self.k
         return 1 if self.scheme in ("holdout", "official") else None
 
+    @field_validator("file")
+    @classmethod
+    def _is_a_path(cls, file: str | None) -> str | None:
+        if file is not None and (fault := path_fault(file)):
+            raise ValueError(fault)
+        return file
+
     @model_validator(mode="after")
     def _file_named(self) -> Self:
         if (self.scheme == "file") != (self.file is not None):
-            wanted = "file: PATH is missing" if self.file is None else f"file is for scheme: file, not {self.scheme}"
-            raise ValueError(f"scheme={self.scheme}: {wanted}")
+            if self.file is None:
+                raise ValueError("scheme: the file is missing; write file: PATH beside it")
+            raise ValueError(f"file: only scheme: file reads it, not {self.scheme}; write scheme: file, or remove it")
         return self
 
 
@@ -90,6 +115,13 @@ class AcceptedLeak(Section):
     """The two case ids, as the message that refused them lists them."""
     reason: Annotated[str, Field(min_length=10)]
     """Why it is no leak; stored with the splits and every model."""
+
+    @field_validator("cases")
+    @classmethod
+    def _two_cases(cls, cases: tuple[str, str]) -> tuple[str, str]:
+        if cases[0] == cases[1] or not all(case.strip() for case in cases):
+            raise ValueError("the ids of two different cases")
+        return cases
 
 
 class DataConfig(Section):
@@ -155,6 +187,11 @@ class DataConfig(Section):
         return self.name or self.adapter.replace("_", "-")
 
     @property
+    def foreground_count(self) -> int | None:
+        """Number of foreground classes; None where only the data can tell."""
+        return len(self.classes) if self.classes is not None else class_count(self.adapter, self.labels)
+
+    @property
     def channels_per_image(self) -> int:
         """Slices that make up one input: itself and its neighbours."""
         return 2 * self.context_slices + 1
@@ -167,27 +204,23 @@ class DataConfig(Section):
             raise ValueError(f"height and width must be multiples of 16; the nearest are {nearest}")
         return size
 
+    @field_validator("label_colors", mode="before")
+    @classmethod
+    def _list_of_colours(cls, colours: object) -> object:
+        if isinstance(colours, list) and len(colours) == 3 and all(isinstance(part, int) for part in colours):
+            raise ValueError(f"a list of colours, also for one class: write {flow([colours])}")
+        return colours
+
     @field_validator("classes", "label_values", "label_colors")
     @classmethod
     def _distinct(cls, entries: tuple[object, ...] | None) -> tuple[object, ...] | None:
         if entries is not None and len(set(entries)) != len(entries):
             raise ValueError("the same entry twice")
-        if entries is not None and any(entry in ("", "background", (0, 0, 0)) for entry in entries):
+        if any(isinstance(entry, str) and not entry.strip() for entry in entries or ()):
+            raise ValueError("a class without a name")
+        if any(entry in ((0, 0, 0), "background", "Background") for entry in entries or ()):
             raise ValueError("name the foreground classes only; background is always there, as 0")
         return entries
-
-    @model_validator(mode="after")
-    def _labels_named(self) -> Self:
-        for name in ("label_values", "label_colors"):
-            entries = getattr(self, name)
-            if entries is not None and len(entries) != len(self.classes or ("foreground",)):
-                raise ValueError(
-                    f"{name}: {len(entries)} values for classes={list(self.classes or ['foreground'])}; "
-                    "every class has one value, in the same order"
-                )
-        if self.label_values is not None and self.label_colors is not None:
-            raise ValueError("label_colors: masks have colours or values, not both; remove label_values")
-        return self
 
     @model_validator(mode="after")
     def _adapter_listens(self) -> Self:
@@ -199,6 +232,20 @@ class DataConfig(Section):
                     f"{name} is for data.adapter: {' or '.join(sorted(adapters))}; {self.adapter} knows its own, "
                     "remove it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_named(self) -> Self:
+        for name in ("label_values", "label_colors"):
+            entries = getattr(self, name)
+            if entries is not None and len(entries) != len(self.classes or ("foreground",)):
+                count = f"{len(entries)} value{'s' if len(entries) > 1 else ''}"
+                raise ValueError(
+                    f"{name}: {count} for classes={flow(self.classes or ('foreground',))}; "
+                    "every class has one value, in the same order"
+                )
+        if self.label_values is not None and self.label_colors is not None:
+            raise ValueError("label_colors: masks have colours or values, not both; remove label_values")
         return self
 
     @model_validator(mode="after")
@@ -214,7 +261,6 @@ class DataConfig(Section):
     @field_validator("source")
     @classmethod
     def _source_named(cls, source: str) -> str:
-        scheme, separator, _ = source.partition("://")
-        if not source.strip() or "\0" in source or (separator and scheme not in {"s3", "file"}):
-            raise ValueError("must be a folder or an s3:// prefix")
+        if fault := source_fault(source):
+            raise ValueError(fault)
         return source

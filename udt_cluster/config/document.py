@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     CollectionEndEvent,
@@ -17,11 +17,12 @@ from ruamel.yaml.events import (
     DocumentStartEvent,
     Event,
     NodeEvent,
+    ScalarEvent,
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.reader import ReaderError
 
 from udt_cluster.config.problems import FieldPath, FindingsError, Problem, dotted, shown
+from udt_cluster.config.syntax import explained_syntax, kind_of_file, strange_indentation
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -29,19 +30,6 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 16
 MAX_NODES = 10_000
 _LONGEST_NUMBER = 40
-_PLAIN_WORDS = {
-    "mapping values are not allowed": "a ':' where none may stand; look at the indentation, and quote a text with ': '",
-    "found unexpected end of stream": "a quote is opened and never closed",
-    "expected <block end>": "the indentation does not fit the lines above",
-    "could not find expected ':'": "a key without ':'; write `key: value`",
-    "expected ',' or '}'": "a '{' is not closed, or a ',' is missing",
-    "expected ',' or ']'": "a '[' is not closed, or a ',' is missing",
-    "expected the node content": "a value is missing, or a bracket is not closed",
-    "'\\t' that cannot start": "a tab; YAML is indented with spaces",
-    "that cannot start any token": "a text that begins with a special character needs quotes",
-    "expected alphabetic or numeric character": "a text that begins with '*' or '&' needs quotes",
-    "special characters are not allowed": "a control character that no text file should have",
-}
 _BASES = {"0x": 16, "0o": 8, "0b": 2}
 
 
@@ -127,6 +115,8 @@ def _read_text(path: Path) -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise _finding(repr(name), f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if kind := kind_of_file(data):
+        raise _finding(name, f"this is {kind}, not a job file{'; save it as UTF-8' if 'text' in kind else ''}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -135,12 +125,15 @@ def _read_text(path: Path) -> str:
 
 
 def _compose(text: str, name: str) -> Node | None:
+    if fault := strange_indentation(text):
+        raise _finding(name, fault.message, line=fault.line)
     try:
         if problems := _forbidden(YAML(typ="safe", pure=True).parse(text), name):
             raise FindingsError(problems)
         node: Node | None = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
-        raise _explained(error, text, name) from error
+        fault = explained_syntax(error, text, name)
+        raise _finding(name, fault.message, line=fault.line) from error
     return node
 
 
@@ -170,10 +163,13 @@ def _refusals(event: Event) -> list[str]:
     if not isinstance(event, NodeEvent):
         return []
     found = []
+    if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
+        found.append("merge keys (<<) are not supported; write the keys out")
     if event.anchor:
         found.append(f"the anchor &{event.anchor}; job files have none: remove it")
     if tag := getattr(event, "tag", None):
-        found.append(f"the tag {tag}; job files hold plain values only (a text that begins with '!' needs quotes)")
+        written = str(tag).replace("tag:yaml.org,2002:", "!!")
+        found.append(f"the tag {written}; job files hold plain values only (a text that begins with '!' needs quotes)")
     return found
 
 
@@ -231,17 +227,6 @@ def _number(text: str, kind: str) -> int | float:
     if kind == "int":
         return int(plain, _BASES.get(plain.lstrip("+-")[:2], 10))
     return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-def _explained(error: YAMLError, text: str, name: str) -> FindingsError:
-    line = 1
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        line = error.problem_mark.line + 1
-    elif isinstance(error, ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-    found = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
-    plain = next((words for part, words in _PLAIN_WORDS.items() if part in found), found)
-    return _finding(name, f"this is not YAML: {plain}", line=line)
 
 
 def _finding(name: str, message: str, *, line: int | None = None) -> FindingsError:

@@ -2,28 +2,56 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from udt_cluster.config.adapters import known_adapters
 from udt_cluster.config.fields import Field, all_fields
-from udt_cluster.config.problems import shortened, shown
+from udt_cluster.config.hints import number_hint, off_hint, section_hint, truth_hint, value_hint
+from udt_cluster.config.problems import flow, shown
 from udt_cluster.config.suggest import nearest
 
 NAME_RULE = "1 to 63 lower-case letters, digits and dashes, beginning with a letter or digit"
 _WORD = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*")
-_Context = Mapping[str, Any]
+_RESERVED_ALIAS = re.compile(r"latest|v\d+")
+_EXAMPLE = "{source: /data/glas, adapter: glas, group_by: case}"
 
 
-def explained(error: ErrorDetails) -> str:
-    """One sentence for one finding of pydantic."""
-    context, found = error.get("ctx", {}), error["input"]
+@dataclass(frozen=True)
+class Wrong:
+    """A value that was refused: what pydantic says about it, the value, and its field when it has one."""
+
+    context: Mapping[str, Any]
+    found: Any
+    field: Field | None
+
+
+def explained(error: ErrorDetails, field: Field | None = None) -> str:
+    """One sentence for one finding of pydantic about `field`."""
+    wrong = Wrong(error.get("ctx", {}), error["input"], field)
     words = _WORDS.get(error["type"])
-    return words(context, found) if words else f"{error['msg']}, got {shown(found)}"
+    sentence = words(wrong) if words else f"{error['msg']}, got {shown(wrong.found)}"
+    is_empty = wrong.found is None and field is not None and not field.required and ": write" not in sentence
+    return f"{sentence}: give a value, or remove the line" if is_empty else sentence
 
 
-def missing(field: Field) -> str:
-    """The sentence for a field that the file does not have."""
+def meant_values(error: ErrorDetails, field: Field | None) -> tuple[str, ...]:
+    """Values of the field that were probably meant, where it has fixed ones."""
+    if error["type"] != "literal_error" or isinstance(error["input"], dict | list):
+        return ()
+    return nearest(error["input"], _allowed(error["ctx"]), field.path if field else "")
+
+
+def missing(field: Field, file_stem: str) -> str:
+    """The sentence for a field that the file does not have; `file_stem` is the job file's name, without `.yaml`."""
+    if field.path == "data.adapter":
+        return f"is missing; one of {', '.join(known_adapters())}"
+    if field.path == "name":
+        return f"is missing; for example name: {flow(_usable(file_stem, field) or 'my-job')}"
+    if field.path == "data":
+        return f"is missing; for example data: {_EXAMPLE}"
     return f"is missing. {field.description.splitlines()[0]}" if field.description else "is missing"
 
 
@@ -42,82 +70,109 @@ def without_name(message: str, field: str) -> str:
     return message
 
 
-def _expected(what: str, hint: Callable[[object], str] = lambda found: "") -> Callable[[_Context, object], str]:
-    return lambda context, found: f"must be {what}, got {shown(found)}{hint(found)}"
+def _expected(what: str, hint: Callable[[Wrong], str] = lambda wrong: "") -> Callable[[Wrong], str]:
+    return lambda wrong: f"must be {what}, got {shown(wrong.found)}{hint(wrong)}"
 
 
-def _bound(words: str, key: str) -> Callable[[_Context, object], str]:
-    return lambda context, found: f"must be {words} {context[key]:g}, got {shown(found)}"
+def _bound(words: str, key: str) -> Callable[[Wrong], str]:
+    def said(wrong: Wrong) -> str:
+        limit = wrong.context[key]
+        limit = int(limit) if float(limit).is_integer() else limit
+        return f"must be {words} {limit}, got {shown(wrong.found)}{off_hint(wrong.found, wrong.field)}"
+
+    return said
 
 
-def _one_of(context: _Context, found: object) -> str:
-    allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
-    near = nearest(found, allowed.split(", ")) if isinstance(found, str) else None
-    hint = f"; did you mean {near}?" if near else ""
-    return f"must be {'one of ' if ', ' in allowed else ''}{allowed}, got {shown(found)}{hint}"
+def _allowed(context: Mapping[str, Any]) -> list[str]:
+    return str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
 
 
-def _length(context: _Context, found: object) -> str:
-    low, high = context.get("min_length"), context.get("max_length")
+def _one_of(wrong: Wrong) -> str:
+    allowed, field = _allowed(wrong.context), wrong.field
+    near = () if isinstance(wrong.found, dict | list) else nearest(wrong.found, allowed, field.path if field else "")
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    if near == (wrong.found,):
+        hint = ": write it without quotes"
+    elif isinstance(wrong.found, dict) and field is not None:
+        hint = value_hint(wrong.found, field)
+    elif not near:
+        hint = off_hint(wrong.found, field)
+    return f"must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}, got {shown(wrong.found)}{hint}"
+
+
+def _length(wrong: Wrong) -> str:
+    low, high = wrong.context.get("min_length"), wrong.context.get("max_length")
     wanted, limit = ("at least", low) if high is None else ("at most", high)
+    if isinstance(wrong.found, str):
+        return f"must have {wanted} {limit} characters, got {shown(wrong.found)}"
     entries = "entry" if limit == 1 else "entries"
-    return f"must have {wanted} {limit} {entries}, got {len(found) if isinstance(found, list) else shown(found)}"
+    return f"must have {wanted} {limit} {entries}, got {len(wrong.found)}"
 
 
-def _whole_number_hint(found: object) -> str:
-    if isinstance(found, float) and found.is_integer():
-        return f": write {int(found)}"
-    return ": write it without quotes" if isinstance(found, str) and found.strip().lstrip("+-").isdigit() else ""
+def _number(*, whole: bool) -> Callable[[Wrong], str]:
+    def hint(wrong: Wrong) -> str:
+        if isinstance(wrong.found, dict) and wrong.field is not None:
+            return value_hint(wrong.found, wrong.field)
+        if isinstance(wrong.found, list):
+            return ": write one of them"
+        return number_hint(wrong.found, wrong.field, whole=whole)
+
+    return _expected("a whole number" if whole else "a number", hint)
 
 
-def _number_hint(found: object) -> str:
-    if not isinstance(found, str):
-        return ""
-    try:
-        float(found)
-    except ValueError:
-        return ""
-    return ": write it without quotes"
+def _truth(wrong: Wrong) -> str:
+    return truth_hint(wrong.found)
 
 
-def _truth_hint(found: object) -> str:
-    return ": YAML 1.2 knows only true and false" if str(found).lower() in {"yes", "no", "on", "off"} else ""
+def _text(wrong: Wrong) -> str:
+    if isinstance(wrong.found, list):
+        return ": write one of them"
+    return "" if isinstance(wrong.found, dict | None) else ": put it in quotes"
 
 
-def _list_hint(found: object) -> str:
-    return "" if isinstance(found, dict | None) else f": write [{shortened(str(found))}]"
+def _section(wrong: Wrong) -> str:
+    return section_hint(wrong.found, wrong.field) if wrong.field is not None else ""
 
 
-def _text_hint(found: object) -> str:
-    return "" if isinstance(found, dict | list | None) else ": put it in quotes"
+def _stated(wrong: Wrong) -> str:
+    """What a validator of ours says, and the value behind it, unless that is a section; questions come last."""
+    said, asked, question = f"{wrong.context['error']}".partition("; did you mean ")
+    return (
+        said + asked + question
+        if isinstance(wrong.found, dict)
+        else f"{said}; got {shown(wrong.found)}{asked}{question}"
+    )
 
 
-def _stated(context: _Context, found: object) -> str:
-    """What a validator of ours says; the value behind it, unless it is a section."""
-    return f"{context['error']}" if isinstance(found, dict) else f"{context['error']}; got {shown(found)}"
-
-
-def _name(_: _Context, found: object) -> str:
-    usable = re.sub(r"[^a-z0-9]+", "-", str(found).lower()).strip("-")[:63].rstrip("-")
+def _name(wrong: Wrong) -> str:
+    usable = _usable(str(wrong.found), wrong.field)
     hint = f"; for example {usable}" if usable else ""
-    return f"a name has {NAME_RULE}; got {shown(found)}{hint}"
+    return f"a name has {NAME_RULE}; got {shown(wrong.found)}{hint}"
 
 
-_WORDS: dict[str, Callable[[_Context, object], str]] = {
-    "int_type": _expected("a whole number", _whole_number_hint),
-    "int_parsing": _expected("a whole number", _whole_number_hint),
-    "int_from_float": _expected("a whole number", _whole_number_hint),
-    "float_type": _expected("a number", _number_hint),
-    "float_parsing": _expected("a number", _number_hint),
+def _usable(text: str, field: Field | None) -> str:
+    """The nearest text that is a name, and an alias that is free."""
+    usable = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-")
+    is_alias = field is not None and field.path == "register.alias"
+    return "candidate" if is_alias and _RESERVED_ALIAS.fullmatch(usable) else usable
+
+
+_WORDS: dict[str, Callable[[Wrong], str]] = {
+    "int_type": _number(whole=True),
+    "int_parsing": _number(whole=True),
+    "int_from_float": _number(whole=True),
+    "float_type": _number(whole=False),
+    "float_parsing": _number(whole=False),
     "finite_number": _expected("a finite number"),
-    "bool_type": _expected("true or false", _truth_hint),
-    "bool_parsing": _expected("true or false", _truth_hint),
-    "string_type": _expected("text", _text_hint),
-    "tuple_type": _expected("a list", _list_hint),
-    "list_type": _expected("a list", _list_hint),
-    "model_type": _expected("a section of `key: value` lines"),
-    "model_attributes_type": _expected("a section of `key: value` lines"),
+    "bool_type": _expected("true or false", _truth),
+    "bool_parsing": _expected("true or false", _truth),
+    "string_type": _expected("text", _text),
+    "tuple_type": _expected("a list"),
+    "list_type": _expected("a list"),
+    "model_type": _expected("a section of `key: value` lines", _section),
+    "model_attributes_type": _expected("a section of `key: value` lines", _section),
     "string_pattern_mismatch": _name,
+    "string_too_short": _length,
     "literal_error": _one_of,
     "too_short": _length,
     "too_long": _length,

@@ -6,12 +6,15 @@ load: what a stage needs to know beyond this (the data version, the device) is p
 
 import hashlib
 import json
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from udt_cluster.config.adapters import PATIENTS_UNKNOWN
-from udt_cluster.config.data import DataConfig
+from udt_cluster.config.combinations import contradictions
+from udt_cluster.config.data import DataConfig, Seed
+from udt_cluster.config.paths import path_fault
+from udt_cluster.config.problems import flow
 from udt_cluster.config.section import Name, Section
 from udt_cluster.config.units import Duration
 
@@ -21,6 +24,12 @@ Metric = Literal["dice", "iou", "hd95"]
 
 SCHEMA_VERSION: Literal[1] = 1
 STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate", "register")
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+AtLeastOne = Annotated[int, Field(ge=1, le=1_000_000)]
+_WEIGHTS_FILE = re.compile(r"/|\.\w+$")
+_REGISTERED = re.compile(r"(models:/)?[^/@:\s]+(@[^/@:\s]+|/\d+)")
+_RESERVED_ALIAS = re.compile(r"latest|v\d+")
+_NO_WEIGHTS, _SOME_WEIGHTS = {"none", "null", "false", "no", "off", ""}, {"imagenet", "true", "yes", "on", "resnet34"}
 
 
 class ModelConfig(Section):
@@ -43,6 +52,18 @@ class ModelConfig(Section):
     """Dropout of attention and MLP."""
     pretrained: str = "none"
     """`none`, `imagenet` (ResNet34 weights from torch's hub), or the path of a file with torchvision's names."""
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _weights_named(cls, value: object) -> object:
+        if isinstance(value, str) and (value in ("none", "imagenet") or _WEIGHTS_FILE.search(value)):
+            if fault := path_fault(value):
+                raise ValueError(fault)
+            return value
+        word = str(value).strip().lower()
+        likely = "none" if word in _NO_WEIGHTS else "imagenet" if word in _SOME_WEIGHTS else None
+        hint = f"; did you mean {likely}?" if likely else ""
+        raise ValueError(f"must be none, imagenet or the path of a file (with a / or an extension such as .pth){hint}")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -71,11 +92,11 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """The recipe. Defaults are the released code's, minus its faults."""
 
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: AtLeastOne = 100
     """At most so many passes over the training cases."""
-    global_batch_size: Annotated[int, Field(ge=2)] = 4
+    global_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 4
     """Samples per optimizer step over all workers; it stays when the number of workers changes."""
-    micro_batch_size: Annotated[int, Field(ge=2)] | None = None
+    micro_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """Samples per forward pass of one worker, 2 at least; the rest is gradient accumulation. Default: none of it."""
     lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Learning rate at the start of a cycle."""
@@ -87,7 +108,7 @@ class TrainConfig(Section):
     """Default: `dice_bce` for one foreground class, `dice_ce` for several."""
     schedule: Literal["warm_restarts", "cosine", "constant"] = "warm_restarts"
     """`warm_restarts`: cosine, T_0 = 2 epochs, T_mult = 2, as released. `cosine`: once over all epochs."""
-    early_stopping: Annotated[int, Field(ge=1)] | None = 40
+    early_stopping: AtLeastOne | None = 40
     """Stop after so many epochs without a better validation Dice; null: never."""
     gradient_clipping: Annotated[float, Field(ge=0)] = 0.0
     """Largest norm of the gradient; 0: off."""
@@ -102,12 +123,25 @@ class TrainConfig(Section):
     deformation, intensity, gamma, blur, noise, and stain for colour pictures."""
     checkpoint_every: Duration | Literal["epoch"] = "epoch"
     """`epoch`, or at the first end of an epoch after this time (`10m`); the best and the last epoch are always kept."""
-    keep: Annotated[int, Field(ge=0)] = 0
+    keep: Count = 0
     """Checkpoints kept beside the last and the best."""
     init_from: str | None = None
     """Fine-tune a registered model: `name@alias`, `models:/name/3`, or the URI of a model folder."""
-    picture_every: Annotated[int, Field(ge=0)] = 5
+    picture_every: Count = 5
     """Log a picture of validation predictions every so many epochs; 0: never."""
+
+    @field_validator("init_from")
+    @classmethod
+    def _model_named(cls, source: str | None) -> str | None:
+        if source is None or _REGISTERED.fullmatch(source):
+            return source
+        if fault := path_fault(source):
+            raise ValueError(fault)
+        if not source.startswith(("/", "./", "../", "~/", "s3://", "file://")):
+            raise ValueError(
+                "must be name@alias, models:/name/3, or a model folder: ./folder, /folder, s3://bucket/folder"
+            )
+        return source
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,9 +159,9 @@ class TrainConfig(Section):
 class RepeatConfig(Section):
     """Which folds and seeds are trained; every pair is a run of its own under one parent run."""
 
-    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    folds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
     """Folds, counted from 0. `[0, 1, 2, 3, 4]` is a 5-fold cross-validation."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
     """Seeds of weights, order and augmentation."""
 
     @field_validator("folds", "seeds")
@@ -145,9 +179,9 @@ class ResourcesConfig(Section):
     """Data-parallel workers."""
     gpus_per_worker: Literal["auto", 0, 1] = "auto"
     """`auto`: 1 where the cluster has a GPU for each worker, else 0."""
-    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
+    cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU cores (threads) of each worker."""
-    max_failures: Annotated[int, Field(ge=0)] = 3
+    max_failures: Count = 3
     """How often a run is restarted from its last checkpoint after a worker has died."""
 
 
@@ -160,7 +194,7 @@ class EvaluateConfig(Section):
     """Overlays of so many worst, and as many best, cases."""
     test: bool = False
     """Also score the data set's own test cases. Say it once, at the end of a study."""
-    batch_size: Annotated[int, Field(ge=1)] = 8
+    batch_size: AtLeastOne = 8
     """Samples per forward pass."""
 
 
@@ -173,6 +207,13 @@ class RegisterConfig(Section):
     """`single`: the run with the best validation Dice. `ensemble`: the mean of the probabilities of all runs."""
     alias: Name = "candidate"
     """Alias that is moved to the new version."""
+
+    @field_validator("alias")
+    @classmethod
+    def _alias_is_free(cls, alias: str) -> str:
+        if _RESERVED_ALIAS.fullmatch(alias):
+            raise ValueError("the registry keeps latest, v1, v2, ... for itself; for example candidate or champion")
+        return alias
 
 
 class Job(Section):
@@ -213,36 +254,17 @@ class Job(Section):
     def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         expected = tuple(stage for stage in STAGES if stage in stages)
         if stages != expected:
-            raise ValueError(f"stages run in the order {list(expected)}, each once")
+            raise ValueError(f"stages run in the order {flow(expected)}, each once")
         needs = {"train": "prepare", "evaluate": "train", "register": "evaluate"}
         for stage, needed in needs.items():
             if stage in stages and needed not in stages:
-                raise ValueError(f"{stage} needs {needed}; write {list(STAGES[: STAGES.index(stages[-1]) + 1])}")
+                raise ValueError(f"{stage} needs {needed}; write {flow(STAGES[: STAGES.index(stages[-1]) + 1])}")
         return stages
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        count = self.data.splits.num_folds
-        if count and (outside := [fold for fold in self.repeat.folds if fold >= count]):
-            why = "data.splits.k" if count == self.data.splits.k else f"data.splits.scheme={self.data.splits.scheme}"
-            raise ValueError(f"repeat.folds: {outside} of {count} folds ({why}); allowed: 0..{count - 1}")
-        if self.data.adapter in PATIENTS_UNKNOWN and self.data.group_by is None:
-            raise ValueError(f"data.group_by: {self.data.adapter} does not know the patients; write group_by: case")
-        return self
-
-    @model_validator(mode="after")
-    def _batch_can_be_shared(self) -> Self:
-        batch, micro, workers = self.train.global_batch_size, self.train.micro_batch_size, self.resources.workers
-        share = workers * (micro or 1)
-        least = workers * (micro or 2)
-        if batch % share or batch < least:
-            below, above = max(least, batch // share * share), max(least, -(-batch // share) * share)
-            parts = f" in parts of train.micro_batch_size={micro}" if micro else ""
-            allowed = f"{below} or {above}" if below < above else f"{above}"
-            raise ValueError(
-                f"{batch} samples (train.global_batch_size) cannot be shared by {workers} workers (resources.workers)"
-                f"{parts}, 2 or more to each for batch normalisation; the nearest that can: {allowed}"
-            )
+    def _nothing_contradicts(self) -> Self:
+        for sentence in contradictions(self):
+            raise ValueError(sentence)
         return self
 
     @property

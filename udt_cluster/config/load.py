@@ -1,30 +1,32 @@
 """A job file and its overrides -> a :class:`Job`, or every finding at once."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from udt_cluster.config.document import JSON, Document, Place, read_document
-from udt_cluster.config.explain import explained, missing, named_fields, without_name
-from udt_cluster.config.fields import all_fields
+from udt_cluster.config.explain import explained, meant_values, missing, named_fields, without_name
+from udt_cluster.config.fields import field_at
+from udt_cluster.config.hints import lists, proposed
 from udt_cluster.config.job import Job
-from udt_cluster.config.overrides import overridden
+from udt_cluster.config.overrides import overridden, with_value
+from udt_cluster.config.paths import absolute
 from udt_cluster.config.problems import FieldPath, FindingsError, Problem, dotted
 from udt_cluster.config.suggest import allowed_keys, suggestions, unknown_key
 from udt_cluster.errors import JobFileError
 
 # What stands in for a required field that is wrong, so that the checks between fields can still be made.
 _STAND_INS: dict[str, JSON] = {"name": "a", "data": {}, "data.source": "a", "data.adapter": "acdc"}
-_PATHS: dict[tuple[str, str], Callable[[str], bool]] = {
-    ("data", "source"): lambda text: True,
-    ("model", "pretrained"): lambda text: text not in {"none", "imagenet"},
-    ("train", "init_from"): lambda text: text.startswith((".", "/", "~")),
+_PATHS: dict[str, Callable[[str], bool]] = {
+    "data.source": lambda text: True,
+    "data.splits.file": lambda text: True,
+    "model.pretrained": lambda text: "/" in text or bool(Path(text).suffix),
+    "train.init_from": lambda text: text.startswith((".", "/", "~")),
 }
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
@@ -35,8 +37,8 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         overrides: `train.epochs=10`: a dotted field and its value in YAML, put over the file's in this order.
 
     Returns:
-        The job, every default filled in. A relative `data.source` is made absolute: one in the file against the
-        file's folder, one of an override against the current folder.
+        The job, every default filled in. Relative paths are made absolute: one in the file against the file's
+        folder, one of an override against the current folder.
 
     Raises:
         JobFileError: the job is wrong; `problems` has every finding with its line, the field, what was found, what is
@@ -56,7 +58,7 @@ def check_job(path: str | Path, overrides: Sequence[str] = ()) -> Job | tuple[Pr
     except FindingsError as error:
         return error.problems
     values = _with_absolute_paths(document, Path(path).parent)
-    job, findings = _validated(values, document.places)
+    job, findings = _validated(values, document.places, Path(path).stem)
     problems = [*document.problems, *(_located(finding, document.places) for finding in findings)]
     if job is None or problems:
         return tuple(sorted(problems, key=lambda problem: problem.line or 10**9))
@@ -70,29 +72,58 @@ class _Finding:
     suggested: tuple[str, ...] = ()
     is_missing: bool = False
     is_unknown: bool = False
+    lists: tuple[tuple[JSON, ...], ...] = ()
+    """Lists that may have been meant, in groups; those that the job takes are proposed."""
 
 
-def _validated(values: dict[str, JSON], places: Mapping[FieldPath, Place]) -> tuple[Job | None, list[_Finding]]:
+def _validated(
+    values: dict[str, JSON], places: Mapping[FieldPath, Place], file_stem: str
+) -> tuple[Job | None, list[_Finding]]:
     """Validate; set what is wrong aside and validate again, for a wrong field hides the checks between fields."""
     findings: list[_Finding] = []
     aside: set[FieldPath] = set()
     while True:
-        try:
-            job = Job.model_validate_json(to_json(values, inf_nan_mode="constants"), strict=True)
-        except ValidationError as error:
-            found = _findings(error.errors(include_url=False), places)
-        else:
-            return (None if findings else job), findings
+        job, errors = _tried(values)
+        if job is not None:
+            return (None if findings else job), [_with_list(finding, values) for finding in findings]
+        found = _findings(errors, places, file_stem)
         findings += [finding for finding in found if not _concerned(finding, aside)]
         wrong = {_top(finding.path) for finding in found}
         if wrong <= aside:
-            return None, findings
+            return None, [_with_list(finding, values) for finding in findings]
         aside |= wrong
         values = _without(values, aside)
 
 
-def _findings(errors: Iterable[ErrorDetails], places: Mapping[FieldPath, Place]) -> list[_Finding]:
-    found = list(_with_allowed_keys(_finding(error, places) for error in errors if not _is_echo(error)))
+def _tried(values: dict[str, JSON]) -> tuple[Job | None, list[ErrorDetails]]:
+    try:
+        return Job.model_validate_json(to_json(values, inf_nan_mode="constants"), strict=True), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False)
+
+
+def _with_list(finding: _Finding, values: dict[str, JSON]) -> _Finding:
+    """The finding with the lists that the job takes in place of what was found; `values` has nothing wrong left."""
+    if not finding.lists:
+        return finding
+    groups = ((entries for entries in group if _takes(values, finding.path, entries)) for group in finding.lists)
+    accepted = [first for group in groups if (first := next(group, None)) is not None]
+    hint = proposed(accepted, field_at(dotted(finding.path)))
+    return replace(finding, message=finding.message + hint)
+
+
+def _takes(values: dict[str, JSON], path: FieldPath, value: JSON) -> bool:
+    """Whether the job has nothing to say against this value of a field."""
+    if not all(isinstance(part, str) for part in path):
+        return False
+    _, errors = _tried(with_value(values, path, value))
+    found = _findings(errors, {path: Place("")}, "")
+    return not any(_top(finding.path)[: len(path)] == path for finding in found)
+
+
+def _findings(errors: Iterable[ErrorDetails], places: Mapping[FieldPath, Place], file_stem: str) -> list[_Finding]:
+    made = (_finding(error, places, file_stem) for error in errors if not _is_echo(error))
+    found = list(_with_allowed_keys(made))
     meant = {path for finding in found for path in finding.suggested}
     merged: dict[FieldPath, _Finding] = {}
     for finding in found:
@@ -121,31 +152,35 @@ def _with_allowed_keys(findings: Iterable[_Finding]) -> Iterator[_Finding]:
             yield finding
 
 
-def _finding(error: ErrorDetails, places: Mapping[FieldPath, Place]) -> _Finding:
-    path, kind = _known(error["loc"]), error["type"]
-    field = all_fields().get(dotted(path))
+def _finding(error: ErrorDetails, places: Mapping[FieldPath, Place], file_stem: str) -> _Finding:
+    path, kind, found = _known(error["loc"]), error["type"], error["input"]
+    field = field_at(dotted(path))
     if kind == "extra_forbidden":
         section, key = dotted(error["loc"][:-1]), str(error["loc"][-1])
-        return _Finding(error["loc"], unknown_key(section, key), suggestions(section, key), is_unknown=True)
+        message = unknown_key(section, key, found)
+        return _Finding(error["loc"], message, suggestions(section, key), is_unknown=True)
     if kind == "missing" and isinstance(path[-1], int):
-        return _Finding(path[:-1], f"must have {path[-1] + 1} entries, got {len(error['input'])}")
+        return _Finding(path[:-1], f"must have {path[-1] + 1} entries, got {len(found)}")
     if kind == "missing" and field is not None:
-        return _Finding(path, missing(field), is_missing=True)
-    if kind == "model_type" and error["input"] is None:
+        return _Finding(path, missing(field, file_stem), is_missing=True)
+    if kind == "model_type" and found is None:
         return _Finding(path, "the section is empty; put keys under it, or remove the line")
-    message = explained(error)
+    message = explained(error, field)
     if kind == "value_error" and (field is None or field.section is not None):
         path = _blamed(message, path, places)
-    return _Finding(path, without_name(message, dotted(path)))
+    meant = lists(found, dotted(path)) if kind in ("tuple_type", "list_type") else ()
+    return _Finding(path, without_name(message, dotted(path)), meant_values(error, field), lists=meant)
 
 
 def _merged(first: _Finding, second: _Finding) -> _Finding:
     """Two findings for one field, as a field of several kinds has."""
-    if "got" in first.message and "got" in second.message:
-        allowed = second.message.partition(", got")[0].removeprefix("must be ")
-        head, got, tail = first.message.rpartition("; got")
-        return _Finding(first.path, f"{head}; or {allowed}{got}{tail}" if got else first.message)
-    return first
+    if "got" not in first.message or "got" not in second.message:
+        return first
+    allowed, _, _ = second.message.partition(", got")
+    parts = "; got" if "; got" in first.message else ", got"
+    head, got, tail = first.message.rpartition(parts)
+    joined = f"{head}{'; or ' if parts == '; got' else ', or '}{allowed.removeprefix('must be ')}{got}{tail}"
+    return replace(first, message=joined)
 
 
 def _blamed(message: str, section: FieldPath, places: Mapping[FieldPath, Place]) -> FieldPath:
@@ -158,7 +193,7 @@ def _known(location: tuple[str | int, ...]) -> FieldPath:
     """The location without what pydantic adds for the branches of a union."""
     path: FieldPath = ()
     for part in location:
-        if isinstance(part, str) and dotted((*path, part)) not in all_fields():
+        if isinstance(part, str) and field_at(dotted((*path, part))) is None:
             break
         path = (*path, part)
     return path
@@ -182,7 +217,7 @@ def _place_of(path: FieldPath, places: Mapping[FieldPath, Place]) -> Place:
 
 def _top(path: FieldPath) -> FieldPath:
     """The field itself, for the entry of a list."""
-    return tuple(part for part in path if isinstance(part, str))
+    return tuple(takewhile(lambda part: isinstance(part, str), path))
 
 
 def _concerned(finding: _Finding, aside: set[FieldPath]) -> bool:
@@ -209,18 +244,17 @@ def _without(values: dict[str, JSON], aside: set[FieldPath]) -> dict[str, JSON]:
 
 def _with_absolute_paths(document: Document, folder: Path) -> dict[str, JSON]:
     """A worker runs in another folder: every path is made absolute, from where its writer saw it."""
-    values = dict(document.values)
-    for (section, key), is_path in _PATHS.items():
-        part = values.get(section)
-        text = part.get(key) if isinstance(part, dict) else None
-        if isinstance(part, dict) and isinstance(text, str) and is_path(text):
-            in_file = _place_of((section, key), document.places).line is not None
-            values[section] = {**part, key: _absolute(text, folder if in_file else Path())}
+    values = document.values
+    for name, is_path in _PATHS.items():
+        path: FieldPath = tuple(name.split("."))
+        text = _value_at(values, path)
+        if isinstance(text, str) and is_path(text):
+            in_file = _place_of(path, document.places).line is not None
+            values = with_value(values, path, absolute(text, folder if in_file else Path()))
     return values
 
 
-def _absolute(text: str, folder: Path) -> str:
-    if not text.strip() or "\0" in text or _SCHEME.match(text):
-        return text
-    home = Path.home() if text == "~" or text.startswith("~/") else None
-    return str((folder / (home / text[2:] if home else text)).resolve())
+def _value_at(values: JSON, path: FieldPath) -> JSON:
+    for part in path:
+        values = values.get(str(part)) if isinstance(values, dict) else None
+    return values

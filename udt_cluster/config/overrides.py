@@ -31,6 +31,14 @@ def overridden(document: Document, overrides: Sequence[str]) -> Document:
     return Document(values=values, places=places, problems=tuple(problems))
 
 
+def with_value(values: dict[str, JSON], path: FieldPath, value: JSON) -> dict[str, JSON]:
+    """A copy with one value put in; what the path leads through and is no section becomes one."""
+    first, *rest = path
+    inner = values.get(str(first))
+    within = with_value(inner if isinstance(inner, dict) else {}, tuple(rest), value) if rest else value
+    return {**values, str(first): within}
+
+
 def _read(text: str, place: str) -> tuple[Field, JSON]:
     name, equals, raw = text.partition("=")
     name = name.strip()

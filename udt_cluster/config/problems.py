@@ -1,11 +1,15 @@
 """One finding about a job file: where, which field, what is wrong and what is allowed."""
 
 import json
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 FieldPath = tuple[str | int, ...]
 _SHOWN = 60
+_PLAIN = re.compile(r"[A-Za-z_/][\w./-]*")
+_RESERVED = {"true", "false", "null"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +21,7 @@ class Problem:
         line: Line in the file, from 1; None where there is none.
         field: Dotted path of the field; empty when the finding is about the file.
         message: What was found, what is allowed, and the nearest known key.
-        suggested: Dotted paths of the fields that were probably meant.
+        suggested: What was probably meant: dotted paths of fields, or values of this one.
     """
 
     place: str
@@ -44,6 +48,19 @@ def dotted(path: FieldPath) -> str:
     return text.removeprefix(".")
 
 
+def flow(value: object) -> str:
+    """The value as YAML on one line, as it may be written into a job file."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {flow(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
 def shown(value: object) -> str:
     """The value that was found, in the words of YAML and not too long."""
     if value is None:
@@ -52,7 +69,7 @@ def shown(value: object) -> str:
         return f"a section ({shortened(', '.join(map(str, value)))})" if value else "an empty section"
     if isinstance(value, str):
         return shortened(repr(value))
-    return shortened(json.dumps(value, ensure_ascii=False))
+    return shortened(flow(value))
 
 
 def shortened(text: str, limit: int = _SHOWN) -> str:

@@ -20,7 +20,9 @@ def parse_duration(value: object) -> timedelta:
         return value
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) <= 0:
-        raise ValueError("a duration is a number above 0 with a unit: 90s, 10m, 1.5h, 2d")
+        words = re.match(r"\s*(\d+(?:\.\d+)?)\s*([smhd])", value, re.IGNORECASE) if isinstance(value, str) else None
+        hint = f"; did you mean {words[1]}{words[2].lower()}?" if words and float(words[1]) > 0 else ""
+        raise ValueError(f"a duration is a number above 0 with a unit: 90s, 10m, 1.5h, 2d{hint}")
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
@@ -54,7 +56,9 @@ def parse_bytes(value: object) -> int:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) <= 0:
-        raise ValueError("a size is a number above 0 with a unit: 512MB, 4GB, 16GiB")
+        words = re.match(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])", value, re.IGNORECASE) if isinstance(value, str) else None
+        hint = f"; did you mean {words[1]}{words[2].upper()}B?" if words and float(words[1]) > 0 else ""
+        raise ValueError(f"a size is a number above 0 with a unit: 512MB, 4GB, 16GiB{hint}")
     return int(float(match[1]) * _BYTES[match[2]])
 
 

@@ -1,0 +1,112 @@
+"""Settings that are right one by one and cannot be meant together: refused before a cluster is asked for anything."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from udt_cluster.config.adapters import PATIENTS_UNKNOWN, class_count
+from udt_cluster.config.problems import flow
+
+if TYPE_CHECKING:
+    from udt_cluster.config.job import Job
+
+_TRANSFORMER_SETTINGS = ("num_heads", "num_layers", "embed_dim", "head_merge")
+
+
+def contradictions(job: "Job") -> list[str]:
+    """Every contradiction between settings of different sections; each sentence begins with the field to change."""
+    return [sentence for check in _CHECKS for sentence in check(job)]
+
+
+def _folds_that_are_not_there(job: "Job") -> Iterator[str]:
+    splits = job.data.splits
+    count = splits.num_folds
+    outside = [fold for fold in job.repeat.folds if count is not None and fold >= count]
+    if count is None or not outside:
+        return
+    missing = f"fold{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}"
+    verb = "do" if len(outside) > 1 else "does"
+    there = f"k={count} folds are counted 0..{count - 1} (data.splits.k)"
+    if count == 1:
+        there = f"data.splits.scheme={splits.scheme} has one fold, 0"
+    yield f"repeat.folds: {missing} {verb} not exist: {there}"
+
+
+def _unknown_patients(job: "Job") -> Iterator[str]:
+    if job.data.adapter in PATIENTS_UNKNOWN and job.data.group_by is None:
+        yield f"data.group_by: {job.data.adapter} does not know the patients; write group_by: case"
+
+
+def _classes_of_the_adapter(job: "Job") -> Iterator[str]:
+    data = job.data
+    count = class_count(data.adapter, data.labels)
+    if count is None or data.classes is None or len(data.classes) == count:
+        return
+    noun = "class" if count == 1 else "classes, in this order of labels"
+    named = f"{len(data.classes)} {'is' if len(data.classes) == 1 else 'are'} named"
+    yield f"data.classes: {data.adapter} has {count} {noun}, {named}: {flow(data.classes)}; name {count}, or remove it"
+
+
+def _loss_of_the_classes(job: "Job") -> Iterator[str]:
+    count = job.data.foreground_count
+    if job.train.loss == "dice_bce" and count is not None and count > 1:
+        yield f"train.loss: dice_bce is for one foreground class, the data has {count}; write dice_ce, or remove it"
+
+
+def _masks_among_images(job: "Job") -> Iterator[str]:
+    pairs = job.data.pairs
+    same = pairs.images.strip("./") == pairs.masks.strip("./")
+    if job.data.adapter == "image_folder" and same and not pairs.mask_suffix:
+        yield "data.pairs.masks: the folder of the images; masks in it need a mask_suffix, for example _mask"
+
+
+def _compiled_without_gpu(job: "Job") -> Iterator[str]:
+    if job.train.compile and job.resources.gpus_per_worker == 0:
+        yield "train.compile: needs a GPU, and resources.gpus_per_worker is 0; write compile: false"
+
+
+def _transformer_that_is_not_there(job: "Job") -> Iterator[str]:
+    model = job.model
+    if model.architecture == "udtransnet":
+        return
+    for name in _TRANSFORMER_SETTINGS:
+        default = type(model).model_fields[name].default
+        if (value := getattr(model, name)) != default:
+            remedy = f"remove it, or write {default}"
+            yield f"model.{name}: {model.architecture} has no transformer to take {value}; {remedy}"
+
+
+def _fraction_that_is_not_asked(job: "Job") -> Iterator[str]:
+    splits = job.data.splits
+    default = type(splits).model_fields["validation_fraction"].default
+    if splits.validation_fraction != default and splits.scheme not in ("holdout", "official"):
+        yield (
+            f"data.splits.validation_fraction: for scheme: holdout or official; {splits.scheme} does not look at it: "
+            "write scheme: holdout, or remove it"
+        )
+
+
+def _batch_that_cannot_be_shared(job: "Job") -> Iterator[str]:
+    batch, micro, workers = job.train.global_batch_size, job.train.micro_batch_size, job.resources.workers
+    share, least = workers * (micro or 1), workers * (micro or 2)
+    if not batch % share and batch >= least:
+        return
+    below, above = max(least, batch // share * share), max(least, -(-batch // share) * share)
+    parts = f" in parts of train.micro_batch_size={micro}" if micro else ""
+    allowed = f"{below} or {above}" if below < above else f"{above}"
+    yield (
+        f"{batch} samples (train.global_batch_size) cannot be shared by {workers} workers (resources.workers)"
+        f"{parts}, 2 or more to each for batch normalisation; the nearest that can: {allowed}"
+    )
+
+
+_CHECKS: tuple[Callable[["Job"], Iterator[str]], ...] = (
+    _folds_that_are_not_there,
+    _unknown_patients,
+    _classes_of_the_adapter,
+    _loss_of_the_classes,
+    _masks_among_images,
+    _compiled_without_gpu,
+    _transformer_that_is_not_there,
+    _fraction_that_is_not_asked,
+    _batch_that_cannot_be_shared,
+)
