@@ -1,15 +1,42 @@
-"""From the values of a mask to class indices, before anything is resized."""
+"""From a mask file to class indices, before anything is resized: by value, by colour, or by outline."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from data_prep.distinct import distinct, replaced
-from data_prep.readers import ReaderError
+from data_prep.readers import ReaderError, read_mask
+from data_prep.readers.annotations import MAX_ANNOTATION_BYTES, read_outlines
+from data_prep.readers.pictures import read_colors
+
+Rgb = tuple[int, int, int]
 
 _SHOWN = 8
+_REMEDY = "Export the mask without interpolation and without loss, or name its {what} in the job where the adapter asks"
+
+
+class MaskRule(Protocol):
+    """How a file becomes a mask of class indices. Rules are values: equal ones are interchangeable."""
+
+    @property
+    def max_bytes(self) -> int | None:
+        """How much of a file is worth reading: one that is larger is refused."""
+
+    def read(self, data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+        """Class indices, (H, W).
+
+        Args:
+            data: The content of the file.
+            size: H and W of the image, for files that have none of their own; None where it could not be read.
+
+        Raises:
+            ReaderError: the file is broken, or holds what is no class.
+        """
+
+    def __hash__(self) -> int:
+        """As of equal rules."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +48,12 @@ class LabelRule:
             (instance ids).
     """
 
+    max_bytes: ClassVar[int | None] = None
     values: tuple[int, ...] | None
+
+    def read(self, data: bytes, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+        """Class indices of a picture file; it has its own size."""
+        return self.apply(read_mask(data))
 
     def apply(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Class indices of a mask of any shape.
@@ -41,10 +73,73 @@ class LabelRule:
             else:
                 unexpected.append(f"{value:g} ({count} pixels)")
         if unexpected:
-            raise ReaderError(self._complaint(unexpected))
+            allowed = "0 and whole numbers above"
+            if self.values is not None:
+                allowed = ", ".join(map(str, sorted({0, *self.values})))
+            raise ReaderError(_complaint("label values", unexpected, allowed))
         return replaced(mask, found, indices)
 
-    def _complaint(self, unexpected: list[str]) -> str:
-        more = f" and {len(unexpected) - _SHOWN} more values" if len(unexpected) > _SHOWN else ""
-        allowed = "0 and whole numbers above" if self.values is None else ", ".join(map(str, sorted({0, *self.values})))
-        return f"unexpected label values {', '.join(unexpected[:_SHOWN])}{more}; allowed: {allowed}"
+
+@dataclass(frozen=True)
+class ColorRule:
+    """Which colour is which class.
+
+    Attributes:
+        colors: Red, green, blue of each foreground class, class 1 first; black is background.
+    """
+
+    max_bytes: ClassVar[int | None] = None
+    colors: tuple[Rgb, ...]
+
+    def read(self, data: bytes, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+        """Class indices of a picture file; it has its own size."""
+        return self.apply(read_colors(data))
+
+    def apply(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Class indices (H, W) of a coloured mask (H, W, 3).
+
+        Raises:
+            ReaderError: colours that are no class, the most frequent first, each with its number of pixels.
+        """
+        codes = _coded(mask)
+        indices = np.zeros(codes.shape, dtype=np.uint8)
+        known = codes == 0
+        for index, color in enumerate(self.colors, start=1):
+            of_class = codes == _coded(np.array(color, np.uint8))
+            indices[of_class] = index
+            known |= of_class
+        if not known.all():
+            found, counts = np.unique(codes[~known], return_counts=True)
+            order = np.argsort(-counts, kind="stable")
+            unexpected = [f"{_named(int(found[i]))} ({counts[i]} pixels)" for i in order]
+            allowed = ", ".join(str(list(color)) for color in ((0, 0, 0), *self.colors))
+            raise ReaderError(_complaint("colours", unexpected, allowed))
+        return indices
+
+
+@dataclass(frozen=True)
+class OutlineRule:
+    """Outlines drawn in Aperio ImageScope: whatever they enclose is class 1."""
+
+    max_bytes: ClassVar[int | None] = MAX_ANNOTATION_BYTES
+
+    def read(self, data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+        """Class indices at the size of the image."""
+        outlines = read_outlines(data)
+        return outlines.mask(*size) if size else np.zeros((0, 0), np.uint8)
+
+
+def _coded(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """One number for each colour along the last axis."""
+    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
+    return np.asarray(red << 16 | green << 8 | blue, np.uint32)
+
+
+def _named(code: int) -> str:
+    return str([code >> 16, code >> 8 & 255, code & 255])
+
+
+def _complaint(what: str, unexpected: list[str], allowed: str) -> str:
+    more = f" and {len(unexpected) - _SHOWN} more {what.split()[-1]}" if len(unexpected) > _SHOWN else ""
+    shown = ", ".join(unexpected[:_SHOWN])
+    return f"unexpected {what} {shown}{more}; allowed: {allowed}. {_REMEDY.format(what=what.split()[-1])}"

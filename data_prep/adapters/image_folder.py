@@ -1,10 +1,12 @@
-"""`image_folder`: pairs of pictures and masks, by name."""
+"""`image_folder`: pairs of pictures and masks, by name; classes by value, by palette index or by colour."""
 
 import posixpath
 
 from data_prep.adapters.pairs import match, read_pair
-from data_prep.case import Case, Discovery, RawCase
-from data_prep.labels import LabelRule
+from data_prep.adapters.parts import in_order
+from data_prep.adapters.tiles import cut_into_tiles
+from data_prep.case import Adapter, Case, Discovery, RawCase
+from data_prep.labels import ColorRule, LabelRule, MaskRule
 from data_prep.readers import PICTURE_SUFFIXES
 from data_prep.source import SourceTree
 from udt_cluster.config.data import DataConfig, PairsConfig
@@ -30,18 +32,24 @@ class ImageFolder:
         pairs = match(images, masks)
         if pairs.problems:
             raise DataError(f"{source}: images and masks do not fit together", pairs.problems)
-        cases = tuple(
+        cases = [
             Case(id=name, group=name, split="unknown", images=(image,), labels=(mask,))
             for name, (image, mask) in pairs.complete.items()
+        ]
+        return Discovery(
+            cases=in_order(cut_into_tiles(cases, source, config.tiles)),
+            patients_known=False,
+            files=tree.select([*images, *masks]),
         )
-        return Discovery(cases=cases, patients_known=False, files=tree.select([*images, *masks]))
 
     def read(self, source: Location, case: Case, config: DataConfig) -> RawCase:
-        """One picture and its mask."""
+        """One picture, or a tile of one, and its mask."""
         return read_pair(source, case, _rule(config))
 
 
-def _rule(config: DataConfig) -> LabelRule:
+def _rule(config: DataConfig) -> MaskRule:
+    if config.label_colors is not None:
+        return ColorRule(config.label_colors)
     if config.label_values is not None:
         return LabelRule(config.label_values)
     classes = len(config.classes or ("foreground",))
@@ -73,4 +81,4 @@ def _nothing(source: Location, pairs: PairsConfig, *, images: int, masks: int) -
     )
 
 
-ADAPTER = ImageFolder()
+ADAPTER: Adapter = ImageFolder()

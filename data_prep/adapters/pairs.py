@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from data_prep.adapters import tiles
 from data_prep.case import Case, CaseError, RawCase
-from data_prep.labels import LabelRule
-from data_prep.readers import ReaderError, read_mask, read_picture
+from data_prep.labels import MaskRule
+from data_prep.readers import ReaderError
 from data_prep.source import natural_order
 from udt_cluster.errors import AuthError
 from udt_cluster.storage import Location
@@ -48,23 +49,28 @@ class Pairs:
                 )
 
 
-def read_pair(source: Location, case: Case, rule: LabelRule) -> RawCase:
-    """One picture and its mask.
+def read_pair(source: Location, case: Case, rule: MaskRule) -> RawCase:
+    """One picture, or a tile of one, and its mask.
 
     Raises:
         CaseError: everything that is wrong with either.
     """
+    (image_key,), (label_key,) = case.images, case.labels
     problems: list[str] = []
-    image = attempt(problems, case.images[0], lambda: read_picture(read_bytes(source, case.images[0])))
-    label = attempt(problems, case.labels[0], lambda: rule.apply(read_mask(read_bytes(source, case.labels[0]))))
-    if image is not None and label is not None and image.shape[1:] != label.shape:
-        (height, width), (mask_height, mask_width) = image.shape[1:], label.shape
-        problems.append(
-            f"{case.labels[0]}: the mask has {mask_width} x {mask_height} pixels, the image {width} x {height}"
-        )
+    image = attempt(problems, image_key, lambda: tiles.picture(case, read_bytes(source, image_key)))
+    size = None if image is None else (image.shape[1], image.shape[2])
+    label = attempt(
+        problems, label_key, lambda: tiles.label(case, read_bytes(source, label_key, limit=rule.max_bytes), rule, size)
+    )
+    if size is not None and label is not None and size != label.shape:
+        (height, width), (mask_height, mask_width) = size, label.shape
+        problems.append(f"{label_key}: the mask has {mask_width} x {mask_height} pixels, the image {width} x {height}")
     if problems or image is None or label is None:
         raise CaseError(problems)
-    return RawCase(image=image[None], label=label[None])
+    tile = attempt(problems, image_key, lambda: (tiles.cropped(image, case.region), tiles.cropped(label, case.region)))
+    if tile is None:
+        raise CaseError(problems)
+    return RawCase(image=tile[0][None], label=tile[1][None])
 
 
 def attempt(problems: list[str], key: str, read: Callable[[], _T]) -> _T | None:
@@ -76,15 +82,18 @@ def attempt(problems: list[str], key: str, read: Callable[[], _T]) -> _T | None:
         return None
 
 
-def read_bytes(source: Location, key: str) -> bytes:
+def read_bytes(source: Location, key: str, *, limit: int | None = None) -> bytes:
     """The content of a file of the source.
 
     Raises:
-        ReaderError: it may not be read, or has gone since it was listed.
+        ReaderError: it may not be read, has gone since it was listed, or has more than `limit` bytes.
     """
     try:
-        return (source / key).read_bytes()
+        data = (source / key).read_bytes(end=None if limit is None else limit + 1)
     except FileNotFoundError as error:
         raise ReaderError("is not there any more") from error
     except AuthError as error:
         raise ReaderError("may not be read; check its owner and mode") from error
+    if limit is not None and len(data) > limit:
+        raise ReaderError(f"has more than {limit / 2**20:g} MiB; split it, and its picture with it")
+    return data

@@ -266,7 +266,7 @@ def test_acdc_slices_are_stacked_by_number(h5_source: Path) -> None:
     found = discover(config(h5_source, "acdc"))
     assert [(case.id, case.group, case.split) for case in found.cases] == [
         ("patient001_frame01", "patient001", "test"),
-        ("patient002_frame01", "patient002", "train"),
+        ("patient002_frame01", "patient002", "validation"),
         ("patient003_frame01", "patient003", "train"),
     ]
     raw = read(config(h5_source, "acdc"), 2)
@@ -285,7 +285,7 @@ def test_acdc_lists_and_files_must_agree(h5_source: Path) -> None:
     assert any("'what' in test.list is no case" in problem for problem in problems)
     assert any("patient009_frame02: listed in test.list, but there is no" in problem for problem in problems)
     assert any("patient003_frame01_slice_4.h5: missing" in problem for problem in problems)
-    assert any("patient002_frame01: listed for training and for test" in problem for problem in problems)
+    assert any("patient002_frame01: listed for test and for validation" in problem for problem in problems)
 
 
 def test_acdc_unlisted_cases_are_left_out_and_said(h5_source: Path) -> None:
@@ -385,5 +385,5 @@ def test_class_names_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_adapter_lists_those_there_are() -> None:
-    with pytest.raises(DataError, match="Allowed: acdc, glas, image_folder"):
+    with pytest.raises(DataError, match="Allowed: acdc, arrays, covid19"):
         adapters.get("glass")
