@@ -160,7 +160,8 @@ def _arrays(pixels: CasePixels) -> dict[str, npt.NDArray[Any]]:
 
 
 def _summary(found: dict[str, Any]) -> CaseSummary:
-    return CaseSummary(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+    return CaseSummary(**fields)
 
 
 def _stack(found: dict[str, Any]) -> _Stack:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +18,7 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from udt_cluster.errors import CorruptError, VersionError
+from udt_cluster.errors import CorruptError, UsageError, VersionError
 from udt_cluster.storage import (
     COMMIT_NAME,
     Location,
@@ -182,7 +183,13 @@ class StoreContract:
 
     def test_missing_object(self, root: Location, tmp_path: Path) -> None:
         missing = root / "no/such"
-        for use in (missing.read_bytes, missing.open, missing.checksum, lambda: missing.download(tmp_path / "x")):
+        for use in (
+            missing.read_bytes,
+            missing.open,
+            missing.size,
+            missing.checksum,
+            lambda: missing.download(tmp_path / "x"),
+        ):
             with pytest.raises(FileNotFoundError) as caught:
                 use()
             assert "no/such" in str(caught.value)
@@ -190,6 +197,24 @@ class StoreContract:
         assert missing.entries() == []
         missing.delete()
         missing.delete_tree()
+        root.delete_keys(["no/such", "nor/this"])
+
+    def test_some_objects_are_deleted_and_no_others(self, root: Location, second: SecondClient) -> None:
+        for key in ("a/1", "a/2", "a/b/3", "c"):
+            second.put(key, b"12345")
+        assert (root / "a/b/3").size() == 5
+        with pytest.raises(FileNotFoundError):
+            (root / "a/b").size()
+        (root / "a").delete_keys(["1", "b/3", "gone"])
+        assert second.keys() == {"a/2", "c"}
+        with pytest.raises(UsageError):
+            root.delete_keys(["c", "../c"])
+        assert second.keys() == {"a/2", "c"}
+
+    def test_entries_say_when(self, root: Location, second: SecondClient) -> None:
+        second.put("now", b"1")
+        (entry,) = root.entries()
+        assert abs(entry.modified - time.time()) < 60
 
     def test_upload_of_a_missing_file_names_the_file(self, root: Location, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="not-here"):

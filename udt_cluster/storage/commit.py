@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from udt_cluster.errors import CorruptError, UsageError, VersionError
+from udt_cluster.errors import AuthError, CorruptError, UsageError, VersionError
 from udt_cluster.storage.location import Location, check_key
 from udt_cluster.storage.objects import ObjectRecord
 from udt_cluster.storage.patience import finish_within
@@ -98,12 +98,14 @@ def read_commit(root: Location) -> Commit | None:
 
 
 def verify(root: Location, commit: Commit, *, checksums: bool) -> None:
-    """Check that every committed object is there with its size (one listing), and with `checksums` its content.
+    """Check that every committed object is there with its size, and with `checksums` its content.
+
+    That is one listing; what it does not show, or everything where listing is not allowed, is asked for by its key.
 
     Raises:
         CorruptError: ``problems`` names every bad key.
     """
-    sizes = {entry.key: entry.size for entry in root.entries()}
+    sizes = _sizes(root, [record.key for record in commit.objects])
     bad = {o.key: _size_problem(o, sizes.get(o.key)) for o in commit.objects}
     problems = {key: problem for key, problem in bad.items() if problem}
     if checksums:
@@ -168,16 +170,33 @@ def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         return list(pool.map(function, items))
 
 
+def _sizes(root: Location, keys: Sequence[str]) -> dict[str, int | None]:
+    """Bytes of every object; None where there is none, and where that may not be known."""
+
+    def look_up(key: str) -> int | None:
+        try:
+            return (root / key).size()
+        except (FileNotFoundError, AuthError):  # without the right to list, S3 says 403 of what is not there
+            return None
+
+    try:
+        listed: dict[str, int | None] = {entry.key: entry.size for entry in root.entries()}
+    except AuthError:
+        listed = {}
+    unseen = [key for key in keys if key not in listed]
+    return listed | dict(zip(unseen, in_threads(look_up, unseen), strict=True))
+
+
 def _size_problem(expected: ObjectRecord, size: int | None) -> str | None:
     if size is None:
-        return f"{expected.key}: missing ({expected.size} bytes were committed)"
+        return f"{expected.key}: missing, or it may not be read ({expected.size} bytes were committed)"
     return None if size == expected.size else f"{expected.key}: {size} bytes, {expected.size} were committed"
 
 
 def _content_problem(root: Location, expected: ObjectRecord) -> str | None:
     try:
         return _difference(expected, (root / expected.key).checksum())
-    except FileNotFoundError:
+    except (FileNotFoundError, AuthError):
         return _size_problem(expected, None)
 
 
@@ -185,7 +204,7 @@ def _download_problem(root: Location, expected: ObjectRecord, folder: Path) -> s
     target = folder / expected.key
     try:
         problem = _difference(expected, (root / expected.key).download(target))
-    except FileNotFoundError:
+    except (FileNotFoundError, AuthError):
         return _size_problem(expected, None)
     if problem:
         target.unlink()

@@ -1,11 +1,13 @@
 """Objects on a local (or mounted) file system."""
 
+import errno
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # Zarr's own LocalStore ends its unfinished files in the same way.
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial")
 _ABANDONED_AFTER_SECONDS = 6 * 3600
+_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,9 @@ class LocalObject:
     def write(self, chunks: Iterable[bytes]) -> None:
         """Write beside the target, sync, rename: a reader sees the old file or the new one, never a part."""
         folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
         unfinished = folder / f".udt.{uuid.uuid4().hex}.partial"
         try:
-            with unfinished.open("xb") as target:
+            with _created(unfinished) as target:
                 for chunk in chunks:
                     target.write(chunk)
                 target.flush()
@@ -54,11 +55,19 @@ class LocalObject:
             unfinished.replace(self.path)
         finally:
             unfinished.unlink(missing_ok=True)
-        _sync_folder(folder)
+        with suppress(FileNotFoundError):  # somebody deleted it again, and the folder with it
+            _sync_folder(folder)
 
     def exists(self) -> bool:
         """Whether the path is a file (a folder is a prefix, not an object)."""
         return self.path.is_file()
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        status = self.path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a folder is no object", str(self.path))
+        return status.st_size
 
     def open(self) -> BinaryIO:
         """The file, for reading."""
@@ -89,6 +98,16 @@ class LocalObject:
         elif self.path.is_dir():
             shutil.rmtree(self.path)
 
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Remove some files below, and the folders that are empty then."""
+        folders: set[Path] = set()
+        for key in keys:
+            (self.path / key).unlink(missing_ok=True)
+            folders.update(parent for parent in (self.path / key).parents if parent.is_relative_to(self.path))
+        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            with suppress(OSError):  # not empty, or gone already
+                folder.rmdir()
+
     def zarr_store(self, *, read_only: bool) -> "Store":
         """The folder as a Zarr store."""
         from udt_cluster.storage.zarr_stores import LocalZarrStore
@@ -114,12 +133,25 @@ def _visit(item: os.DirEntry[str], key: str, above: frozenset[tuple[int, int]], 
             yield from _walk(Path(item.path), f"{key}/", above, problems)
         elif item.is_file():
             status = item.stat()
-            yield Entry(key=key, size=status.st_size, token=str(status.st_mtime_ns))
+            yield Entry(key=key, size=status.st_size, token=str(status.st_mtime_ns), modified=status.st_mtime)
         elif item.is_symlink() and not Path(item.path).exists():
             problems.append(f"{item.path} points to {Path(item.path).readlink()}, which is not there")
     except FileNotFoundError:
         if os.path.lexists(item.path):
             raise
+
+
+def _created(path: Path) -> BinaryIO:
+    """A new file; its folder is made, again where somebody removes the empty one at this very moment."""
+    for last in (*[False] * _TRIES, True):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path.parent)
+            return path.open("xb")
+        except FileNotFoundError:
+            if last:
+                raise
+    raise AssertionError("the last try returned or raised")
 
 
 @lru_cache(maxsize=4096)

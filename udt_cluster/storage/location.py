@@ -113,6 +113,15 @@ class Location:
         with storage_errors(self):
             return self._access.exists()
 
+    def size(self) -> int:
+        """Bytes of the object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        with storage_errors(self):
+            return self._access.size()
+
     def open(self) -> BinaryIO:
         """The object as a seekable binary file for reading.
 
@@ -172,6 +181,18 @@ class Location:
         """Remove all objects below; nothing happens where there are none."""
         with storage_errors(self):
             self._access.delete_tree()
+
+    def delete_keys(self, keys: Iterable[str]) -> None:
+        """Remove some objects below; those that are not there are no error.
+
+        Raises:
+            UsageError: a key that leads elsewhere.
+        """
+        wanted = list(keys)
+        for key in wanted:
+            check_key(key)
+        with storage_errors(self):
+            self._access.delete_keys(wanted)
 
     def zarr_store(self, *, read_only: bool) -> "Store":
         """A Zarr store whose root is here; it raises the same errors as this class, never foreign ones."""

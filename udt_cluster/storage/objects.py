@@ -1,8 +1,8 @@
 """What storage says about an object, and what every kind of storage can do with one."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -23,11 +23,13 @@ class Entry:
         key: Name relative to the listed location, with "/" on every system.
         size: Bytes.
         token: Changes whenever the object is written: modification time in ns on a disk, ETag on S3.
+        modified: When it was written last by the clock of the storage, in seconds since 1970.
     """
 
     key: str
     size: int
     token: str
+    modified: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class ObjectAccess(Protocol):
     def exists(self) -> bool:
         """Whether the object is there."""
 
+    def size(self) -> int:
+        """Bytes of the object."""
+
     def open(self) -> BinaryIO:
         """The object as a seekable file for reading."""
 
@@ -65,6 +70,9 @@ class ObjectAccess(Protocol):
 
     def delete_tree(self) -> None:
         """Remove all objects below."""
+
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Remove some objects below, as far as they are there."""
 
     def zarr_store(self, *, read_only: bool) -> "Store":
         """A Zarr store whose root is here."""

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
@@ -57,6 +57,10 @@ class S3Object:
             return False
         return True
 
+    def size(self) -> int:
+        """Bytes of the object."""
+        return int(self._call("head_object", Key=self.key)["ContentLength"])
+
     def open(self) -> BinaryIO:
         """The object as a seekable file."""
         head = self._call("head_object", Key=self.key)
@@ -77,6 +81,11 @@ class S3Object:
         connection = client(asynchronous=False)
         _result(connection, connection.delete_prefix(self.bucket, self._prefix))
 
+    def delete_keys(self, keys: Sequence[str]) -> None:
+        """Remove some objects below, as far as they are there."""
+        connection = client(asynchronous=False)
+        _result(connection, connection.delete_keys(self.bucket, [f"{self._prefix}{key}" for key in keys]))
+
     def zarr_store(self, *, read_only: bool) -> "Store":
         """The prefix as a Zarr store; Zarr runs an event loop of its own, so it has a client of its own."""
         from zarr.storage import FsspecStore
@@ -95,7 +104,12 @@ class S3Object:
     async def _entries(self, connection: S3Client) -> list[Entry]:
         skip = len(self._prefix)
         return [
-            Entry(key=item["Key"][skip:], size=int(item["Size"]), token=str(item["ETag"]).strip('"'))
+            Entry(
+                key=item["Key"][skip:],
+                size=int(item["Size"]),
+                token=str(item["ETag"]).strip('"'),
+                modified=item["LastModified"].timestamp(),
+            )
             async for page in connection.pages(self.bucket, self._prefix)
             for item in page
             if not item["Key"].endswith("/")

@@ -8,7 +8,7 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from udt_cluster.storage.patience import repeated
 
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 3, 20
 _CONNECTIONS = 32
+_KEYS_A_REQUEST = 1000
 _BEYOND_THE_END = {"InvalidRange", "416"}
 
 _clients: dict[tuple[object, ...], "S3Client"] = {}
@@ -91,17 +92,25 @@ class S3Client(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def delete_prefix(self, bucket: str, prefix: str) -> None:
-        """Remove all objects whose keys start with `prefix`, a page with each request.
+        """Remove all objects whose keys start with `prefix`, a thousand with each request.
+
+        Raises:
+            AuthError, StorageUnreachableError: as `delete_keys`.
+        """
+        keys = [item["Key"] async for page in self.pages(bucket, prefix) for item in page]
+        await self.delete_keys(bucket, keys)
+
+    async def delete_keys(self, bucket: str, keys: Sequence[str]) -> None:
+        """Remove objects, a thousand with each request; those that are not there are no error.
 
         Raises:
             AuthError, StorageUnreachableError: ``problems`` names what was not removed.
         """
-        pages = [page async for page in self.pages(bucket, prefix)]
-        for page in filter(None, pages):
-            wanted = {"Objects": [{"Key": item["Key"]} for item in page], "Quiet": True}
+        for start in range(0, len(keys), _KEYS_A_REQUEST):
+            wanted = {"Objects": [{"Key": key} for key in keys[start : start + _KEYS_A_REQUEST]], "Quiet": True}
             answer = await self.request("delete_objects", Bucket=bucket, Delete=wanted)
             if failed := answer.get("Errors"):
-                raise _not_deleted(f"s3://{bucket}/{prefix}", failed)
+                raise _not_deleted(f"s3://{bucket}", failed)
 
     async def _rm(self, path: str, recursive: bool = False, **_: Any) -> None:
         bucket, key, _version = self.split_path(path)
