@@ -6,7 +6,7 @@ semi-supervised methods. A case is one frame (end of diastole or systole) of one
 
 import data_prep.adapters.acdc_hdf5 as acdc_hdf5
 import data_prep.adapters.acdc_nifti as acdc_nifti
-from data_prep.case import Case, Discovery, RawCase
+from data_prep.case import Adapter, Case, Discovery, RawCase
 from data_prep.labels import LabelRule
 from data_prep.source import SourceTree
 from udt_cluster.config.data import DataConfig
@@ -49,4 +49,4 @@ class Acdc:
         return acdc_nifti.read(source, case, rule)
 
 
-ADAPTER = Acdc()
+ADAPTER: Adapter = Acdc()

@@ -3,10 +3,10 @@
 import re
 from collections import defaultdict
 
-from data_prep.adapters.pairs import Pairs, attempt, match, read_bytes
-from data_prep.case import Case, CaseError, Discovery, RawCase
+from data_prep.adapters.pairs import Pairs, match
+from data_prep.adapters.volumes import read_volumes
+from data_prep.case import Case, Discovery, RawCase
 from data_prep.labels import LabelRule
-from data_prep.readers import grid_difference, read_nifti, store_precision
 from data_prep.source import SourceTree, natural_order
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
@@ -51,17 +51,7 @@ def read(source: Location, case: Case, rule: LabelRule) -> RawCase:
     Raises:
         CaseError: everything that is wrong with either.
     """
-    problems: list[str] = []
-    (image_key,), (label_key,) = case.images, case.labels
-    image = attempt(problems, image_key, lambda: read_nifti(read_bytes(source, image_key)))
-    label = attempt(problems, label_key, lambda: read_nifti(read_bytes(source, label_key)))
-    pixels = attempt(problems, image_key, lambda: store_precision(image.voxels)) if image else None
-    indices = attempt(problems, label_key, lambda: rule.apply(label.voxels)) if label else None
-    if image and label and (difference := grid_difference(image, label)):
-        problems.append(f"{label_key}: {difference}")
-    if problems or image is None or pixels is None or indices is None:
-        raise CaseError(problems)
-    return RawCase(image=pixels[:, None], label=indices, spacing=image.spacing, affine=image.affine)
+    return read_volumes(source, case, rule)
 
 
 def _cases(pairs: Pairs, found: dict[str, re.Match[str]], texts: dict[str, str]) -> tuple[Case, ...]:
