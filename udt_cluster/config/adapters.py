@@ -5,7 +5,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Annotated
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 ENTRY_POINT_GROUP = "udt_cluster.adapters"
@@ -53,7 +53,7 @@ def known_adapters() -> tuple[str, ...]:
     return tuple(sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
 
 
-def _known(name: str) -> str:
+def _known(name: object) -> object:
     if name not in known_adapters():
         allowed = ", ".join(repr(adapter) for adapter in known_adapters())
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": allowed})
@@ -62,6 +62,6 @@ def _known(name: str) -> str:
 
 AdapterName = Annotated[
     str,
-    AfterValidator(_known),
+    BeforeValidator(_known),
     WithJsonSchema({"anyOf": [{"type": "string", "enum": list(BUILT_IN)}, {"type": "string"}]}),
 ]

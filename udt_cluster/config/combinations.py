@@ -41,15 +41,16 @@ def _classes_of_the_adapter(job: "Job") -> Iterator[str]:
     count = class_count(data.adapter, data.labels)
     if count is None or data.classes is None or len(data.classes) == count:
         return
-    noun = "class" if count == 1 else "classes, in this order of labels"
-    named = f"{len(data.classes)} {'is' if len(data.classes) == 1 else 'are'} named"
-    yield f"data.classes: {data.adapter} has {count} {noun}, {named}: {flow(data.classes)}; name {count}, or remove it"
+    noun = "class" if count == 1 else "classes"
+    named = f"{len(data.classes)} {'is' if len(data.classes) == 1 else 'are'} named: {flow(data.classes)}"
+    yield f"data.classes: data.adapter: {data.adapter} has {count} {noun}, {named}; name {count}, or remove it"
 
 
 def _loss_of_the_classes(job: "Job") -> Iterator[str]:
     count = job.data.foreground_count
     if job.train.loss == "dice_bce" and count is not None and count > 1:
-        yield f"train.loss: dice_bce is for one foreground class, the data has {count}; write dice_ce, or remove it"
+        who = "data.classes" if job.data.classes is not None else f"data.adapter: {job.data.adapter}"
+        yield f"train.loss: dice_bce is for one foreground class, {who} has {count}; write dice_ce, or remove it"
 
 
 def _masks_among_images(job: "Job") -> Iterator[str]:

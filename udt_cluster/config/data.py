@@ -61,7 +61,7 @@ class TilesConfig(Section):
     @model_validator(mode="after")
     def _moves_on(self) -> Self:
         if self.overlap >= self.size:
-            raise ValueError(f"overlap={self.overlap} must be less than size={self.size}")
+            raise ValueError(f"overlap: {self.overlap} pixels of tiles of size={self.size}; it must be less")
         return self
 
 
@@ -253,9 +253,12 @@ class DataConfig(Section):
         if self.window is not None and self.window[0] >= self.window[1]:
             raise ValueError(f"window={list(self.window)}: the lowest value comes first")
         if self.window is not None and self.normalize != "ct_window":
-            raise ValueError(f"window is for normalize: ct_window, not {self.normalize}")
+            raise ValueError(f"window: only normalize: ct_window reads it, not {self.normalize}")
         if self.normalize == "ct_window" and self.window is None and self.adapter != "synapse":
-            raise ValueError("normalize=ct_window: window is missing, for example [-125, 275] for the abdomen")
+            raise ValueError(
+                "normalize: ct_window needs window, for example [-125, 275] for the abdomen "
+                "(only data.adapter: synapse has a default)"
+            )
         return self
 
     @field_validator("source")

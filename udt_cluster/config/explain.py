@@ -78,7 +78,10 @@ def _bound(words: str, key: str) -> Callable[[Wrong], str]:
     def said(wrong: Wrong) -> str:
         limit = wrong.context[key]
         limit = int(limit) if float(limit).is_integer() else limit
-        return f"must be {words} {limit}, got {shown(wrong.found)}{off_hint(wrong.found, wrong.field)}"
+        hint = off_hint(wrong.found, wrong.field)
+        if key == "lt" and limit == 1 and 1 < wrong.found < 100:
+            hint = f": write {wrong.found / 100:g}"
+        return f"must be {words} {limit}, got {shown(wrong.found)}{hint}"
 
     return said
 

@@ -9,14 +9,15 @@ import re
 from collections.abc import Sequence
 
 from udt_cluster.config.document import JSON
-from udt_cluster.config.fields import Field, all_fields
+from udt_cluster.config.fields import Field, all_fields, children
 from udt_cluster.config.problems import flow
 from udt_cluster.config.suggest import moved
 
 _NEVER = {"none", "null", "nil", "never", "off", "no", "false", "0", "-1", "disabled"}
 _OFF = re.compile(r"\b(0|null): (never|off)\b")
-_LISTED = re.compile(r"[(\[]?\s*(\d+)\s*(?:[x×,;/]|\s)\s*(\d+)\s*[)\]]?")
+_LISTED = re.compile(r"[(\[]?\s*([+-]?\d+)\s*(?:[x×,;/]|\s)\s*([+-]?\d+)\s*[)\]]?")
 _RANGE = re.compile(r"(\d+)\s*(?:-|\.\.|:|to)\s*(\d+)")
+_COLOUR = re.compile(r"#?([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE)
 _LONGEST_RANGE = 100
 _REPEATS = (1, 2, 4)
 _COUNTED = frozenset({"repeat.folds"})
@@ -36,10 +37,12 @@ def number_hint(found: object, field: Field | None, *, whole: bool) -> str:
         return ": write it without quotes" if _fits(text, whole=whole) else ""
     if match := re.fullmatch(r"([\d.]+)\s*%", text):
         return "" if whole or not _is_number(match[1]) else f": write {float(match[1]) / 100:g}"
+    if re.fullmatch(r"\d+(\s+\d+)+", text):
+        return f": commas are missing: {', '.join(text.split())}"
     if match := re.fullmatch(r"(.+?)\s*[,;]", text):
         return f": write {match[1]}, without '{text[-1]}'" if _fits(match[1], whole=whole) else ""
-    if whole and re.fullmatch(r"\d{1,3}([,. ]\d{3})+", text):
-        return f": write {re.sub(r'[,. ]', '', text)}"
+    if whole and re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        return f": write {text.replace(',', '')}"
     if not whole and re.fullmatch(r"[+-]?\d+,\d+(e[+-]?\d+)?", text, re.IGNORECASE):
         return f": use a decimal point: {text.replace(',', '.')}"
     if match := re.fullmatch(r"([+-]?\d+(?:\.\d+)?)\s*[A-Za-z]+", text):
@@ -80,7 +83,7 @@ def section_hint(found: object, field: Field) -> str:
         return f"; {missing}"
     if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found):
         return "; remove the dashes in front of the keys"
-    leaves = [other.leaf for other in all_fields().values() if other.parent == field.path]
+    leaves = [other.leaf for other in children(field.path)]
     return f"; its keys: {', '.join(leaves)}" if leaves else ""
 
 
@@ -91,32 +94,45 @@ def lists(found: JSON, path: str) -> tuple[tuple[JSON, ...], ...]:
     if isinstance(found, dict):
         sides = [found.get(key, found.get(key[0])) for key in ("height", "width")]
         return ((sides,),) if len(found) == 2 and None not in sides else ()
-    if isinstance(found, str):
-        return ((_entries(found),),) if _entries(found) else (tuple([found] * count for count in _REPEATS),)
+    if isinstance(found, str) and (entries := _entries(found)):
+        return ((entries,),)
     single: tuple[JSON, ...] = tuple([found] * count for count in _REPEATS)
     if path in _COUNTED and isinstance(found, int) and 2 <= found <= _LONGEST_RANGE:
         return (single, (list(range(found)),))
-    return (single,)
+    return ((*single, *_up_to(found, path)),)
+
+
+def _up_to(found: JSON, path: str) -> list[JSON]:
+    """Of a field that is a list of steps by default, all steps up to this one."""
+    field = all_fields().get(path)
+    steps = field.default if field is not None and isinstance(field.default, tuple) else ()
+    return [list(steps[: steps.index(found) + 1])] if found in steps else []
 
 
 def proposed(accepted: Sequence[JSON], field: Field | None) -> str:
     """The end of the sentence, for the lists that the job takes."""
     if accepted:
         return f": write {' or '.join(flow(entries) for entries in accepted)}"
-    return f": for example {flow(field.default)}" if field is not None and field.default else ""
+    if field is None:
+        return ""
+    example = re.search(r"`(\[[^`]*\])`", field.description)
+    text = example[1] if example else flow(field.default) if isinstance(field.default, tuple) and field.default else ""
+    return f": for example {text}" if text else ""
 
 
 def _entries(text: str) -> list[JSON]:
     """`224x224`, `(224, 224)`, `0-4`, `a, b`: the entries; empty for a single word."""
     if match := _LISTED.fullmatch(text.strip()):
         return [int(match[1]), int(match[2])]
+    if match := _COLOUR.fullmatch(text.strip()):
+        return [int(part, 16) for part in match.groups()]
     if match := _RANGE.fullmatch(text.strip()):
         first, last = int(match[1]), int(match[2])
         return list(range(first, last + 1)) if first < last <= first + _LONGEST_RANGE else []
     parts = [part.strip() for part in text.strip("()[] ").split(",")]
     if len(parts) < 2 or not all(parts):
         return []
-    return [int(part) if part.isdigit() else part for part in parts]
+    return [int(part) if re.fullmatch(r"[+-]?\d+", part) else part for part in parts]
 
 
 def _is_number(text: str) -> bool:

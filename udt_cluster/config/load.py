@@ -82,15 +82,16 @@ def _validated(
     """Validate; set what is wrong aside and validate again, for a wrong field hides the checks between fields."""
     findings: list[_Finding] = []
     aside: set[FieldPath] = set()
+    written = values
     while True:
         job, errors = _tried(values)
         if job is not None:
-            return (None if findings else job), [_with_list(finding, values) for finding in findings]
+            return (None if findings else job), [_with_list(finding, values, written) for finding in findings]
         found = _findings(errors, places, file_stem)
         findings += [finding for finding in found if not _concerned(finding, aside)]
         wrong = {_top(finding.path) for finding in found}
         if wrong <= aside:
-            return None, [_with_list(finding, values) for finding in findings]
+            return None, [_with_list(finding, values, written) for finding in findings]
         aside |= wrong
         values = _without(values, aside)
 
@@ -102,10 +103,14 @@ def _tried(values: dict[str, JSON]) -> tuple[Job | None, list[ErrorDetails]]:
         return None, error.errors(include_url=False)
 
 
-def _with_list(finding: _Finding, values: dict[str, JSON]) -> _Finding:
-    """The finding with the lists that the job takes in place of what was found; `values` has nothing wrong left."""
+def _with_list(finding: _Finding, right: dict[str, JSON], written: dict[str, JSON]) -> _Finding:
+    """The finding with the lists that the job takes in place of what was found.
+
+    They are tried in what is `right` of the job; the entry of a list in the list as it was `written`.
+    """
     if not finding.lists:
         return finding
+    values = right if _top(finding.path) == finding.path else written
     groups = ((entries for entries in group if _takes(values, finding.path, entries)) for group in finding.lists)
     accepted = [first for group in groups if (first := next(group, None)) is not None]
     hint = proposed(accepted, field_at(dotted(finding.path)))
@@ -114,11 +119,9 @@ def _with_list(finding: _Finding, values: dict[str, JSON]) -> _Finding:
 
 def _takes(values: dict[str, JSON], path: FieldPath, value: JSON) -> bool:
     """Whether the job has nothing to say against this value of a field."""
-    if not all(isinstance(part, str) for part in path):
-        return False
     _, errors = _tried(with_value(values, path, value))
     found = _findings(errors, {path: Place("")}, "")
-    return not any(_top(finding.path)[: len(path)] == path for finding in found)
+    return not any(finding.path[: len(path)] == path for finding in found)
 
 
 def _findings(errors: Iterable[ErrorDetails], places: Mapping[FieldPath, Place], file_stem: str) -> list[_Finding]:
@@ -179,6 +182,8 @@ def _merged(first: _Finding, second: _Finding) -> _Finding:
     allowed, _, _ = second.message.partition(", got")
     parts = "; got" if "; got" in first.message else ", got"
     head, got, tail = first.message.rpartition(parts)
+    if "; did you mean " not in tail and ": write " in second.message:
+        tail += f": write {second.message.partition(': write ')[2]}"
     joined = f"{head}{'; or ' if parts == '; got' else ', or '}{allowed.removeprefix('must be ')}{got}{tail}"
     return replace(first, message=joined)
 

@@ -33,10 +33,17 @@ def overridden(document: Document, overrides: Sequence[str]) -> Document:
 
 def with_value(values: dict[str, JSON], path: FieldPath, value: JSON) -> dict[str, JSON]:
     """A copy with one value put in; what the path leads through and is no section becomes one."""
-    first, *rest = path
-    inner = values.get(str(first))
-    within = with_value(inner if isinstance(inner, dict) else {}, tuple(rest), value) if rest else value
-    return {**values, str(first): within}
+    return {**values, str(path[0]): _replaced(values.get(str(path[0])), path[1:], value)}
+
+
+def _replaced(node: JSON, path: FieldPath, value: JSON) -> JSON:
+    if not path:
+        return value
+    first, rest = path[0], path[1:]
+    if isinstance(first, int):
+        entries = node if isinstance(node, list) else []
+        return [_replaced(entry, rest, value) if at == first else entry for at, entry in enumerate(entries)]
+    return with_value(node if isinstance(node, dict) else {}, path, value)
 
 
 def _read(text: str, place: str) -> tuple[Field, JSON]:

@@ -23,8 +23,9 @@ _FAULTS: tuple[tuple[re.Pattern[str], _Words], ...] = tuple(
         (r"^\s|\s$", lambda text: f"a space at the beginning or the end; write {text.strip()}"),
         (r"^~[^/]", lambda text: f"only ~/ is expanded, not the home of another user; {WRITE_IT}"),
         (r"^[\w.-]+@[\w.-]+:", lambda text: "a path on another machine; write a folder that the nodes see, or s3://"),
+        (r"^file://(?!/)", lambda text: "file:// and an absolute path: file:///data"),
         (r"^s3:/*$|^s3:///", lambda text: "no bucket; write s3://BUCKET/PREFIX"),
-        (r"^s3:(?!//)", lambda text: f"did you mean s3://{text[3:].lstrip('/')}?"),
+        (r"^s3:(?!//)", lambda text: f"s3: without //; did you mean s3://{text[3:].lstrip('/')}?"),
         (r"^(?-i:S3|sS)://", lambda text: f"write s3:// in lower case: s3://{text[5:]}"),
         (r"^(?!s3:|file:)[a-z][a-z0-9+.-]*://", lambda text: "must be a folder or an s3:// prefix"),
     )

@@ -21,7 +21,7 @@ def suggestions(section: str, key: str) -> tuple[str, ...]:
         return (word,)
     if found := tuple(dict.fromkeys((*foreign, *_named(word))))[:3]:
         return found
-    if close := difflib.get_close_matches(word, here, n=1, cutoff=0.6):
+    if close := difflib.get_close_matches(word, here, n=1, cutoff=0.7):
         return (here[close[0]],)
     leaves = [field.leaf for field in all_fields().values()]
     if near := difflib.get_close_matches(word, leaves, n=1, cutoff=0.75):
@@ -70,12 +70,19 @@ def nearest(found: object, allowed: Sequence[str], path: str = "") -> tuple[str,
     """
     word = _normalised(str(found))
     equal = [value for value in allowed if _normalised(value) == word]
-    if equal or not isinstance(found, str | bool | int):
+    if equal or not isinstance(found, str | bool | int | float):
         return tuple(equal)
+    if isinstance(found, str) and found.partition(" ")[0] in allowed:
+        return (found.partition(" ")[0],)
     if (known := VALUES.get(path, {}).get(word)) in allowed and known is not None:
         return (known,)
-    slips = [value for value in allowed if _distance(word, _normalised(value)) <= (1 if len(word) <= 6 else 2)]
+    slips = [value for value in allowed if _distance(word, _normalised(value)) <= _slips(word)]
     return tuple(slips or [value for value in allowed if len(word) > 1 and _normalised(value).startswith(word)])
+
+
+def _slips(word: str) -> int:
+    """How many wrong letters still leave no doubt."""
+    return 0 if len(word) < 3 else 1 if len(word) <= 6 else 2
 
 
 def _distance(word: str, other: str) -> int:

@@ -220,7 +220,17 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "data.on_bad_case": {"skip": "quarantine", "ignore": "quarantine", "raise": "fail", "stop": "fail"},
     "data.resize": {"letterbox": "pad", "squash": "stretch", "none": "stretch"},
-    "data.empty_slices": {"all": "keep", "none": "drop", "true": "keep", "false": "drop", "skip": "drop"},
+    "data.empty_slices": {
+        "1": "keep",
+        "1.0": "keep",
+        "0": "drop",
+        "0.0": "drop",
+        "all": "keep",
+        "none": "drop",
+        "true": "keep",
+        "false": "drop",
+        "skip": "drop",
+    },
     "data.slice_axis": {"transverse": "axial", "z": "axial", "y": "coronal", "x": "sagittal"},
     "data.splits.scheme": {
         "kfold": "group_kfold",

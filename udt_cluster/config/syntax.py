@@ -145,6 +145,28 @@ def _bracket_in_a_text(context: _Context) -> Fault | None:
     return None
 
 
+def _hash_in_a_text(context: _Context) -> Fault | None:
+    for at in (context.opened, context.before or 0):
+        if "expected" in context.problem and re.search(r"[\[{,]\s*#", context.lines[at]):
+            return Fault(at + 1, "a '#' begins a comment; a text with it needs quotes")
+    return None
+
+
+def _never_closed(context: _Context) -> Fault | None:
+    match = re.match(r"expected ',' or '([}\]])'", context.problem)
+    if match is None or context.opened == context.at:
+        return None
+    opened = "{" if match[1] == "}" else "["
+    return Fault(context.at + 1, f"the '{opened}' of line {context.opened + 1} is not closed, or a ',' is missing")
+
+
+def _equals(context: _Context) -> Fault | None:
+    above = context.before
+    if above is None or not (match := re.match(r"\s*([\w.-]+)\s*=\s*\S", context.lines[above])):
+        return None
+    return Fault(above + 1, f"'=' where ':' belongs; write {match[1]}: ...")
+
+
 def _no_space(context: _Context) -> Fault | None:
     if "mapping values" not in context.problem and "could not find expected ':'" not in context.problem:
         return None
@@ -162,12 +184,18 @@ def _no_colon(context: _Context) -> Fault | None:
     return Fault(above + 1, f"a ':' is missing after {word[1]!r}") if word else None
 
 
+def _colon_in_a_text(context: _Context) -> Fault | None:
+    if "mapping values" in context.problem and re.match(r"\s*[\w-]+: +[^'\"{\[\s].*: ", context.line):
+        return Fault(context.at + 1, "a text with ': ' needs quotes")
+    return None
+
+
 def _deeper(context: _Context) -> Fault | None:
     above = context.before
     if "mapping values" not in context.problem or above is None or not re.match(r" *[\w-]+:(\s|$)", context.line):
         return None
     here, there = (len(line) - len(line.lstrip()) for line in (context.line, context.lines[above]))
-    if here <= there:
+    if here <= there or context.lines[above].rstrip().endswith(":"):
         return None
     return Fault(context.at + 1, f"indented by {here} spaces, the line above by {there}; keys of a section are aligned")
 
@@ -188,8 +216,12 @@ _RULES: tuple[Callable[[_Context], Fault | None], ...] = (
     _template,
     _quote_within,
     _bracket_in_a_text,
+    _hash_in_a_text,
+    _never_closed,
+    _equals,
     _no_space,
     _no_colon,
+    _colon_in_a_text,
     _deeper,
     _tab_behind,
 )
