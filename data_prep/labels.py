@@ -14,7 +14,7 @@ from data_prep.readers.pictures import read_colors
 Rgb = tuple[int, int, int]
 
 _SHOWN = 8
-_REMEDY = "Export the mask without interpolation and without loss, or name its {what} in the job where the adapter asks"
+_REMEDY = "Export the mask without interpolation or loss; where the adapter takes data.{field}, name every class there"
 
 
 class MaskRule(Protocol):
@@ -76,7 +76,7 @@ class LabelRule:
             allowed = "0 and whole numbers above"
             if self.values is not None:
                 allowed = ", ".join(map(str, sorted({0, *self.values})))
-            raise ReaderError(_complaint("label values", unexpected, allowed))
+            raise ReaderError(_complaint("label values", unexpected, allowed=allowed, field="label_values"))
         return replaced(mask, found, indices)
 
 
@@ -113,7 +113,7 @@ class ColorRule:
             order = np.argsort(-counts, kind="stable")
             unexpected = [f"{_named(int(found[i]))} ({counts[i]} pixels)" for i in order]
             allowed = ", ".join(str(list(color)) for color in ((0, 0, 0), *self.colors))
-            raise ReaderError(_complaint("colours", unexpected, allowed))
+            raise ReaderError(_complaint("colours", unexpected, allowed=allowed, field="label_colors"))
         return indices
 
 
@@ -139,7 +139,7 @@ def _named(code: int) -> str:
     return str([code >> 16, code >> 8 & 255, code & 255])
 
 
-def _complaint(what: str, unexpected: list[str], allowed: str) -> str:
-    more = f" and {len(unexpected) - _SHOWN} more {what.split()[-1]}" if len(unexpected) > _SHOWN else ""
+def _complaint(what: str, unexpected: list[str], *, allowed: str, field: str) -> str:
+    more = f" and {len(unexpected) - _SHOWN} more" if len(unexpected) > _SHOWN else ""
     shown = ", ".join(unexpected[:_SHOWN])
-    return f"unexpected {what} {shown}{more}; allowed: {allowed}. {_REMEDY.format(what=what.split()[-1])}"
+    return f"unexpected {what} {shown}{more}; allowed: {allowed}. {_REMEDY.format(field=field)}"
