@@ -1,33 +1,39 @@
 """Which cases train, validate and test: index tables beside the store, with a hash of their own.
 
 A split is a function of the seed and the sorted ids, never of a directory listing, so two machines always agree; and
-groups (patients) stay whole. The official `test` cases of a data set are in no fold.
+groups (patients) stay whole. The official `test` cases of a data set are in no fold. A split that leaks is refused.
 """
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from udt_cluster.config.data import SplitsConfig
-from udt_cluster.data.order import balanced_parts
+import numpy as np
+import numpy.typing as npt
+
+from udt_cluster.config.data import AcceptedLeak, SplitsConfig
+from udt_cluster.data.leaks import Verdict, find_leaks, group_leaks, judge, side_table
+from udt_cluster.data.lookalikes import Pictures
 from udt_cluster.data.schema import CaseTable
+from udt_cluster.data.splits_classes import LabelledStore, class_presence, refuse_absent_classes
+from udt_cluster.data.splits_files import folds_from_file
+from udt_cluster.data.splits_schemes import SCHEMES, TEST, Assignment, Fold, Pool
 from udt_cluster.errors import CorruptError, DataError, VersionError
 from udt_cluster.storage import Location
 
-SPLITS_FORMAT = 1
-TEST = "test"
+__all__ = ["TEST", "Fold", "Splits", "load_splits", "make_splits", "save_splits", "splits_location"]
+
+SPLITS_FORMAT = 2
+"""What this package reads. Splits without parameters and accepted leaks are written as format 1, as they always were:
+what was published keeps its hash."""
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Fold:
-    """Case indices of one fold, in the order of the case ids."""
-
-    train: tuple[int, ...]
-    validation: tuple[int, ...]
+class SplitStore(Pictures, LabelledStore, Protocol):
+    """What splits need of a DataStore: hashes and images to find leaks, labels to find classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,20 @@ class Splits:
 
     `hash` covers everything but the data version, by case id: the same cases prepared at another size have the same
     folds under the same hash.
+
+    Attributes:
+        scheme: As in `data.splits.scheme`.
+        k: Number of folds.
+        seed: Of the assignment.
+        group_by: `patient` or `case`.
+        data_version: Of the store that the indices refer to.
+        case_ids: All ids, in the order of the case table.
+        folds: At least one.
+        test: Case indices that are in no fold.
+        warnings: What people should know of the folds; part of the content.
+        parameters: What else the folds depend on or are called (`validation_fraction`, `sites`).
+        accepted_leaks: `{"cases": [id, id], "reason": text}` of leaks that are there and that somebody vouches for.
+        notes: What was seen in the images when the splits were made; neither stored nor hashed.
     """
 
     scheme: str
@@ -47,6 +67,9 @@ class Splits:
     folds: tuple[Fold, ...]
     test: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    accepted_leaks: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def hash(self) -> str:
@@ -55,8 +78,13 @@ class Splits:
 
     def content(self) -> dict[str, Any]:
         """What is stored and hashed: case ids instead of indices, JSON types only."""
+        grown: dict[str, Any] = {}
+        if self.parameters:
+            grown["parameters"] = dict(self.parameters)
+        if self.accepted_leaks:
+            grown["accepted_leaks"] = [dict(leak) for leak in self.accepted_leaks]
         return {
-            "format_version": SPLITS_FORMAT,
+            "format_version": SPLITS_FORMAT if grown else 1,
             "scheme": self.scheme,
             "k": self.k,
             "seed": self.seed,
@@ -64,50 +92,64 @@ class Splits:
             "folds": [{"train": self._ids(f.train), "validation": self._ids(f.validation)} for f in self.folds],
             "test": self._ids(self.test),
             "warnings": list(self.warnings),
+            **grown,
         }
 
     def _ids(self, cases: Sequence[int]) -> list[str]:
         return sorted(self.case_ids[case] for case in cases)
 
 
-def make_splits(cases: CaseTable, config: SplitsConfig, *, group_by: str, data_version: str) -> Splits:
-    """Assign whole groups to k folds, balanced by number of cases.
-
-    Groups are shuffled by a hash of seed and group id, then given out largest first, each to the smallest fold: a
-    function of ids and seed alone, stable over versions of every library.
+def make_splits(
+    cases: CaseTable,
+    config: SplitsConfig,
+    *,
+    group_by: str,
+    data_version: str,
+    store: SplitStore | None = None,
+    presence: npt.NDArray[np.bool_] | None = None,
+    accept_leaks: Sequence[AcceptedLeak] = (),
+) -> Splits:
+    """Assign whole groups to folds by the scheme of the job, and refuse what leaks.
 
     Args:
         cases: The store's case table.
-        config: Scheme, k and seed.
+        config: Scheme and its parameters.
         group_by: `patient` (the table's groups) or `case` (each case is a group of its own).
         data_version: Version of the store that the indices refer to.
+        store: The store itself: images that look alike, and classes that nobody could learn, are found in it. Without
+            it leaks are found by groups and digests alone.
+        presence: (M, K) whether a case has a class, background first; for `stratified_group_kfold`. Default: read from
+            the store.
+        accept_leaks: Pairs that a person vouches for.
 
     Raises:
-        DataError: two cases of one id, or fewer groups than folds.
+        DataError: two cases of one id, fewer groups than folds, a leak across sides that was not accepted, a class
+            that no training case has, or what the scheme says.
+        ValueError: another `group_by`; a stratified scheme without `store` and `presence`.
     """
     if group_by not in ("patient", "case"):
         raise ValueError(f"group_by={group_by!r}; allowed: patient, case")
     _refuse_twins(cases)
-    group_of = cases.groups if group_by == "patient" else cases.ids
-    by_id = sorted(range(len(cases.ids)), key=lambda case: cases.ids[case])
-    groups: dict[str, list[int]] = defaultdict(list)
-    for case in by_id:
-        if cases.splits[case] != TEST:
-            groups[group_of[case]].append(case)
-    _refuse_few(groups, config, group_by=group_by, cases=cases)
-    names = sorted(groups, key=lambda name: (_key(config.seed, name), name))
-    parts = balanced_parts([len(groups[name]) for name in names], config.k)
-    fold_of = {case: fold for fold, part in enumerate(parts) for item in part for case in groups[names[item]]}
+    if presence is None and store is not None and config.scheme == "stratified_group_kfold":
+        presence = class_presence(store)
+    pool = Pool.of(cases, group_by=group_by, class_presence=presence)
+    made = SCHEMES.get(config.scheme, folds_from_file)(pool, config)
+    verdict = _without_leaks(pool, made, store=store, accepted=accept_leaks)
+    if store is not None:
+        refuse_absent_classes(store, made.folds)
     return Splits(
         scheme=config.scheme,
-        k=config.k,
+        k=len(made.folds),
         seed=config.seed,
         group_by=group_by,
         data_version=data_version,
         case_ids=cases.ids,
-        folds=tuple(_fold(fold, by_id, fold_of) for fold in range(config.k)),
-        test=tuple(case for case in by_id if cases.splits[case] == TEST),
-        warnings=(*_shared_with_test(cases, groups, group_of), *_split_patients(cases, group_by)),
+        folds=made.folds,
+        test=made.test,
+        warnings=(*_split_patients(cases, group_by), *made.warnings),
+        parameters=made.parameters,
+        accepted_leaks=verdict.accepted,
+        notes=verdict.notes,
     )
 
 
@@ -160,6 +202,8 @@ def load_splits(location: Location, cases: CaseTable) -> Splits:
         ),
         test=tuple(index[case_id] for case_id in content["test"]),
         warnings=tuple(content["warnings"]),
+        parameters=content.get("parameters", {}),
+        accepted_leaks=tuple(content.get("accepted_leaks", ())),
     )
 
 
@@ -168,46 +212,20 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _key(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
-
-
-def _fold(fold: int, by_id: Sequence[int], fold_of: Mapping[int, int]) -> Fold:
-    members = [case for case in by_id if case in fold_of]
-    return Fold(
-        train=tuple(case for case in members if fold_of[case] != fold),
-        validation=tuple(case for case in members if fold_of[case] == fold),
-    )
+def _without_leaks(
+    pool: Pool, made: Assignment, *, store: SplitStore | None, accepted: Sequence[AcceptedLeak]
+) -> Verdict:
+    cases = pool.cases
+    group_of = cases.groups if pool.group_by == "patient" else cases.ids
+    sides = side_table(made.folds, made.test, len(cases.ids))
+    leaks, unseen = find_leaks(cases, group_of=group_of, store=store)
+    verdict = judge(cases, [*group_leaks(cases, sides, group_of=group_of), *leaks], sides, accepted)
+    return replace(verdict, notes=(*verdict.notes, *unseen))
 
 
 def _refuse_twins(cases: CaseTable) -> None:
     if twins := sorted(case_id for case_id, count in Counter(cases.ids).items() if count > 1):
         raise DataError("case ids occur more than once; every case needs an id of its own", twins)
-
-
-def _refuse_few(groups: Mapping[str, Sequence[int]], config: SplitsConfig, *, group_by: str, cases: CaseTable) -> None:
-    found = len(groups)
-    if found >= config.k:
-        return
-    members = sum(len(group) for group in groups.values())
-    tests = len(cases.ids) - members
-    noun = "patients" if group_by == "patient" else "cases"
-    remedy = f"set data.splits.k to at most {found}, or" if found >= 2 else "a fold needs at least 2 groups:"
-    raise DataError(
-        f"data.splits: {config.k} folds need at least {config.k} groups, but the data set has {found} "
-        f"({noun}; {members} cases for training and {tests} official test cases); {remedy} add {noun}"
-    )
-
-
-def _shared_with_test(
-    cases: CaseTable, groups: Mapping[str, Sequence[int]], group_of: Sequence[str]
-) -> tuple[str, ...]:
-    tests = {group_of[case] for case in range(len(cases.ids)) if cases.splits[case] == TEST}
-    shared = sorted(tests & set(groups))
-    if not shared:
-        return ()
-    names = ", ".join(shared[:_SHOWN]) + (", ..." if len(shared) > _SHOWN else "")
-    return (f"{len(shared)} groups have cases in the official test split and in the folds; test scores leak: {names}",)
 
 
 def _split_patients(cases: CaseTable, group_by: str) -> tuple[str, ...]:
