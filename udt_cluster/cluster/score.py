@@ -44,7 +44,7 @@ def score_run(plan: RunPlan, job_json: str) -> dict[str, Any]:
 
 def _model(plan: RunPlan, job: Job, store: "DataStore", folder: Path) -> "SegmentationModel":
     """The run's best checkpoint as a model folder, in storage too."""
-    from udt_cluster.data import Normalization
+    from udt_cluster.data import normalization_for
     from udt_cluster.evaluation import ModelSpec, SegmentationModel
     from udt_cluster.training import StorageCheckpoints
 
@@ -52,7 +52,7 @@ def _model(plan: RunPlan, job: Job, store: "DataStore", folder: Path) -> "Segmen
     spec = ModelSpec.for_store(
         job.model,
         info,
-        normalization=Normalization.from_fingerprint(job.data.normalize, info.fingerprint, info.dtype),
+        normalization=normalization_for(job.data, info),
         lineage={
             **{"job": plan.job_id, "run": plan.run, "fold": plan.fold, "seed": plan.seed, "mlflow_run": plan.run_id},
             **{"dataset": info.dataset, "data_version": info.version, "splits": Location.parse(plan.splits).name},
@@ -97,7 +97,7 @@ def register_runs(
         run_id=plans[0].run_id if len(plans) == 1 else run_id,
         folder=work / "udt",
         program=exported_program(model),
-        example=np.zeros((2, *model.spec.size, model.spec.in_channels), np.float32),
+        example=np.zeros((2, *model.spec.size, model.spec.image_channels), np.float32),
         tags={**tags, "baseline": json.dumps(baseline, sort_keys=True)},
         metrics=metrics,
         alias=job.register_.alias,

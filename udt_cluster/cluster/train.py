@@ -166,12 +166,11 @@ class RunData:
 
 
 def _open_data(plan: RunPlan, job: Job) -> RunData:
-    from udt_cluster.data import DataStore, Normalization, load_splits
+    from udt_cluster.data import DataStore, load_splits, normalization_for
 
     store = DataStore.open(Location.parse(plan.store))
     fold = load_splits(Location.parse(plan.splits), store.cases).folds[plan.fold]
-    normalization = Normalization.from_fingerprint(job.data.normalize, store.info.fingerprint, store.info.dtype)
-    return RunData(store, normalization, fold.train, fold.validation)
+    return RunData(store, normalization_for(job.data, store.info), fold.train, fold.validation)
 
 
 def _build(plan: RunPlan, job: Job, store: "DataStore") -> "nn.Module":
@@ -181,7 +180,9 @@ def _build(plan: RunPlan, job: Job, store: "DataStore") -> "nn.Module":
 
     torch.manual_seed(plan.seed)
     model: nn.Module = build_model(
-        job.model, in_channels=store.info.channels, num_classes=output_channels(store.info.num_classes)
+        job.model,
+        in_channels=store.info.channels * job.data.channels_per_image,
+        num_classes=output_channels(store.info.num_classes),
     )
     if job.train.init_from:
         _initialize(model, job.train.init_from)

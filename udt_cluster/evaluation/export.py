@@ -1,5 +1,7 @@
 """The model as a graph that needs torch and nothing of ours: raw (B, H, W, C) float32 in, masks (B, H, W) uint8 out.
 
+With neighbouring slices as channels the graph takes the slices of one volume, in order, and finds neighbours itself.
+
 Every dimension is asked for as `Dim.DYNAMIC`: `Dim.AUTO`, which MLflow's `pt2` flavour uses, freezes without a word
 whatever it cannot keep dynamic.
 """
@@ -27,7 +29,7 @@ def export_module(model: SegmentationModel) -> RawToMask:
 def export_example(model: SegmentationModel) -> torch.Tensor:
     """Raw images (2, H, W, C) float32 to trace with; H and W differ from each other and from the network's size."""
     longest = max(model.spec.size)
-    return torch.zeros(EXAMPLE_BATCH, longest + 8, longest + 24, model.spec.in_channels)
+    return torch.zeros(EXAMPLE_BATCH, longest + 8, longest + 24, model.spec.image_channels)
 
 
 def exported_program(model: SegmentationModel) -> ExportedProgram:

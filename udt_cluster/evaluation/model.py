@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -105,6 +105,9 @@ class SegmentationModel:
     def predict(self, array: npt.ArrayLike, *, batch_size: int = 8) -> npt.NDArray[np.uint8]:
         """Segment raw images of any size.
 
+        A model with neighbouring slices as channels (``spec.context_slices``) takes a batch for one volume: pass all
+        its slices at once, in order. A slice that is passed alone stands in for its own neighbours.
+
         Args:
             array: (H, W) for one channel, (H, W, C), or (B, H, W, C); raw values as they are in the files, any integer
                 or float type. The slices of a volume (D, H, W) are a batch: pass ``volume[..., None]``.
@@ -121,8 +124,8 @@ class SegmentationModel:
         height, width = images_BHWC.shape[1:3]
         masks = np.empty((len(images_BHWC), height, width), np.uint8)
         with torch.inference_mode():
-            for part, images in self._batches(images_BHWC, batch_size):
-                masks[part] = self.pipeline(images).cpu().numpy()
+            for part, p_BKhw in self._predicted(images_BHWC, batch_size, self.pipeline.samples):
+                masks[part] = self.pipeline.masks(p_BKhw, (height, width)).cpu().numpy()
         return masks if is_batch else masks[0]
 
     def predict_probabilities(self, array: npt.ArrayLike, *, batch_size: int = 8) -> npt.NDArray[np.float32]:
@@ -142,8 +145,7 @@ class SegmentationModel:
         count, height, width = images_BHWC.shape[:3]
         result = np.empty((count, self.num_classes, height, width), np.float32)
         with torch.inference_mode():
-            for part, images in self._batches(images_BHWC, batch_size):
-                p_BKhw = self.pipeline.probabilities(self.pipeline.samples(images))
+            for part, p_BKhw in self._predicted(images_BHWC, batch_size, self.pipeline.samples):
                 p_BKHW = self.pipeline.restore(p_BKhw, (height, width))
                 result[part] = (torch.cat([1 - p_BKHW, p_BKHW], 1) if p_BKHW.shape[1] == 1 else p_BKHW).cpu().numpy()
         return result if is_batch else result[0]
@@ -153,11 +155,16 @@ class SegmentationModel:
     ) -> npt.NDArray[np.uint8]:
         """Segment samples of a training store (N, C, h, w), which are resized already; masks (N, H, W) at native size.
 
+        Args:
+            samples_NChw: As they are stored; all slices of one case, in order, for a model with neighbouring slices.
+            native_size: (H, W) of the masks.
+            batch_size: Samples per forward pass.
+
         Raises:
             DataError: the samples do not have the channels and the size that the model was trained on.
         """
         samples = np.asarray(samples_NChw)
-        expected = (self.spec.in_channels, *self.spec.size)
+        expected = (self.spec.image_channels, *self.spec.size)
         if samples.shape[1:] != expected:
             raise DataError(
                 f"the store's samples are (C, H, W) = {samples.shape[1:]}, the model's {expected}; "
@@ -165,23 +172,30 @@ class SegmentationModel:
             )
         masks = np.empty((len(samples), *native_size), np.uint8)
         with torch.inference_mode():
-            for part, batch in self._batches(samples, batch_size):
-                masks[part] = self.pipeline.masks(self.pipeline.probabilities(batch), native_size).cpu().numpy()
+            for part, p_BKhw in self._predicted(samples, batch_size):
+                masks[part] = self.pipeline.masks(p_BKhw, native_size).cpu().numpy()
         return masks
 
-    def _batches(self, array: npt.NDArray[Any], batch_size: int) -> Iterator[tuple[slice, Tensor]]:
+    def _predicted(
+        self, array: npt.NDArray[Any], batch_size: int, to_samples: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Probabilities (B, K, h, w) batch by batch; a batch is read with the neighbours that lie in other batches."""
         if batch_size < 1:
             raise UsageError(f"batch_size={batch_size} must be at least 1")
         for start in range(0, len(array), batch_size):
-            part = slice(start, start + batch_size)
-            yield part, torch.from_numpy(np.array(array[part], np.float32, order="C")).to(self.device)
+            part = slice(start, min(start + batch_size, len(array)))
+            first = max(0, part.start - self.spec.context_slices)
+            read = np.array(array[first : part.stop + self.spec.context_slices], np.float32, order="C")
+            raw = torch.from_numpy(read).to(self.device)
+            inputs = self.pipeline.inputs(raw if to_samples is None else to_samples(raw))
+            yield part, self.pipeline.probabilities(inputs[part.start - first : part.stop - first])
 
     def _as_images(self, array: npt.ArrayLike) -> tuple[npt.NDArray[Any], bool]:
         """Checked raw images as (B, H, W, C), and whether they came as a batch."""
         images = np.asarray(array)
         if images.dtype.kind not in "uif":
             raise DataError(f"the image is {images.dtype}; integers and floats are allowed")
-        channels = self.spec.in_channels
+        channels = self.spec.image_channels
         if images.ndim not in (2, 3, 4) or 0 in images.shape:
             raise DataError(f"the image has the shape {images.shape}; allowed: (H, W), (H, W, C) and (B, H, W, C)")
         is_batch = images.ndim == 4

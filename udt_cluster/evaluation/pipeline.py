@@ -18,8 +18,11 @@ RAW_DIMENSIONS = ("batch", "height", "width", "channel")
 class RawToMask(nn.Module):
     """Raw images (B, H, W, C) of any H and W to class indices (B, H, W) uint8.
 
-    Permute, resize to the network's size, round where the training images were whole numbers, normalise, mean of the
-    members' probabilities, restore to H and W, then the most probable class (a single foreground class: above 0.5).
+    Permute, resize to the network's size, round where the training images were whole numbers, add neighbouring slices
+    as channels where the model has them, normalise, mean of the members' probabilities, restore to H and W, then the
+    most probable class (a single foreground class: above 0.5).
+
+    For a model with neighbouring slices the batch is one volume: its slices in their order, all of them.
 
     Args:
         spec: What to do with the numbers.
@@ -32,12 +35,13 @@ class RawToMask(nn.Module):
         self._size = spec.size
         self._resize = spec.resize
         self._rounds = spec.is_integer
+        self._context_slices = spec.context_slices
         self._normalization = spec.normalization
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """Masks (B, H, W) uint8 of images of any real dtype."""
         native_size = (images_BHWC.shape[1], images_BHWC.shape[2])
-        return self.masks(self.probabilities(self.samples(images_BHWC)), native_size)
+        return self.masks(self.probabilities(self.inputs(self.samples(images_BHWC))), native_size)
 
     def samples(self, images_BHWC: Tensor) -> Tensor:
         """Images at the network's size, (B, C, h, w) float32, with the values that a training store holds."""
@@ -45,9 +49,13 @@ class RawToMask(nn.Module):
         x_BChw = geometry.resize_image(x_BCHW, self._size, self._resize)
         return x_BChw.round() if self._rounds else x_BChw
 
-    def probabilities(self, samples_BChw: Tensor) -> Tensor:
-        """Mean of the members' probabilities, (B, K, h, w), of samples that are not normalised yet."""
-        inputs = self._normalization(samples_BChw)
+    def inputs(self, samples_BChw: Tensor) -> Tensor:
+        """Samples with their neighbours' channels, (B, in_channels, h, w): the samples themselves without context."""
+        return geometry.with_neighbours(samples_BChw, self._context_slices)
+
+    def probabilities(self, inputs_BChw: Tensor) -> Tensor:
+        """Mean of the members' probabilities, (B, K, h, w), of inputs that are not normalised yet."""
+        inputs = self._normalization(inputs_BChw)
         total = _probabilities(self.members[0](inputs))
         for member in list(self.members)[1:]:
             total = total + _probabilities(member(inputs))

@@ -122,7 +122,7 @@ def _check_fit(model: SegmentationModel, store: DataStore) -> None:
     spec, info = model.spec, store.info
     pairs: dict[str, tuple[object, object]] = {
         "class_names": (tuple(spec.class_names), tuple(info.class_names)),
-        "channels": (spec.in_channels, info.channels),
+        "channels": (spec.image_channels, info.channels),
         "dtype": (spec.dtype, info.dtype),
         "data.size": (tuple(spec.size), tuple(info.size)),
         "data.resize": (spec.resize, info.resize),

@@ -25,8 +25,10 @@ from udt_cluster.data import Normalization, StoreInfo
 from udt_cluster.errors import CorruptError, UsageError, VersionError
 
 SPEC_NAME = "spec.json"
-SPEC_VERSION = 1
-"""Version of the folder's format; raised when a reader of today could misread a folder of tomorrow."""
+SPEC_VERSION = 2
+"""Version of the folder's format; raised when a reader of today could misread a folder of tomorrow. 2 knows
+neighbouring slices and stain normalisation."""
+_READABLE = (1, SPEC_VERSION)
 
 _Weights = Mapping[str, Tensor]
 
@@ -37,13 +39,15 @@ class ModelSpec:
 
     Attributes:
         model: Architecture and its settings, as in the job.
-        in_channels: Channels of an image.
+        in_channels: Channels of the network's input: of an image, times 2 n + 1 with n neighbours on each side.
         class_names: Names by class index, "background" first.
         size: (h, w) in pixels that the network sees; images of any size are brought to it and back.
         resize: How they are (:mod:`udt_cluster.data.geometry`).
         dtype: Precision of the images that it was trained on ("uint8"). Whole numbers are rounded after resizing, as
             they were in the training store.
-        normalization: What turns raw numbers into network inputs.
+        normalization: What turns raw numbers into network inputs; of all `in_channels`.
+        context_slices: Neighbouring slices on each side that are channels of the input: such a model takes the slices
+            of one volume at a time, and puts the neighbours together itself.
         lineage: Where the model comes from (job hash, data version, run id, ...), for people and for tags.
     """
 
@@ -54,6 +58,7 @@ class ModelSpec:
     resize: Literal["stretch", "pad"]
     dtype: str
     normalization: Normalization
+    context_slices: int = 0
     lineage: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -65,10 +70,18 @@ class ModelSpec:
         normalization: Normalization,
         lineage: Mapping[str, Any] | None = None,
     ) -> Self:
-        """The spec of a model that is trained on a store."""
+        """The spec of a model that is trained on a store, with as many neighbouring slices as the normalisation is for.
+
+        Args:
+            model: Architecture and its settings.
+            info: Of the store.
+            normalization: As :func:`udt_cluster.data.normalization_for` makes it.
+            lineage: Where the model comes from.
+        """
         return cls(
             model=model,
-            in_channels=info.channels,
+            in_channels=info.channels * (2 * normalization.context_slices + 1),
+            context_slices=normalization.context_slices,
             class_names=tuple(info.class_names),
             size=info.size,
             resize=info.resize,
@@ -81,6 +94,11 @@ class ModelSpec:
     def num_classes(self) -> int:
         """Number of classes, the background counted."""
         return len(self.class_names)
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of one image, without its neighbours'."""
+        return self.in_channels // (2 * self.context_slices + 1)
 
     @property
     def is_integer(self) -> bool:
@@ -98,6 +116,7 @@ class ModelSpec:
             "resize": self.resize,
             "dtype": self.dtype,
             "normalization": self.normalization.to_dict(),
+            "context_slices": self.context_slices,
             "lineage": dict(self.lineage),
         }
 
@@ -109,9 +128,10 @@ class ModelSpec:
             VersionError: another version of the format.
             CorruptError: a field is missing or makes no sense.
         """
-        if (version := values.get("schema_version")) != SPEC_VERSION:
+        if (version := values.get("schema_version")) not in _READABLE:
+            allowed = " and ".join(map(str, _READABLE))
             raise VersionError(
-                f"the model's {SPEC_NAME} has schema_version {version!r}; this udt-cluster reads {SPEC_VERSION}. "
+                f"the model's {SPEC_NAME} has schema_version {version!r}; this udt-cluster reads {allowed}. "
                 "Use the udt-cluster that registered the model, or register it again with this one."
             )
         try:
@@ -123,6 +143,7 @@ class ModelSpec:
                 resize=values["resize"],
                 dtype=str(np.dtype(values["dtype"])),
                 normalization=Normalization.from_dict(values["normalization"]),
+                context_slices=int(values.get("context_slices", 0)),
                 lineage=dict(values["lineage"]),
             )
         except (KeyError, TypeError, ValueError, IndexError, pydantic.ValidationError) as error:

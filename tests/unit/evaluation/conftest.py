@@ -16,19 +16,23 @@ SIZE = (32, 48)
 NAMES = ("background", "right ventricle", "myocardium", "left ventricle")
 
 
-def make_spec(*, channels=1, num_classes=2, resize="stretch", dtype="uint8", architecture="unet", size=SIZE):
+def make_spec(
+    *, channels=1, num_classes=2, resize="stretch", dtype="uint8", architecture="unet", size=SIZE, kind="scale255",
+    low=0.0, context_slices=0,
+):  # fmt: skip
     top = 255.0 if dtype == "uint8" else 1.0
     return ModelSpec(
         model=ModelConfig(architecture=architecture),
-        in_channels=channels,
+        in_channels=channels * (2 * context_slices + 1),
+        context_slices=context_slices,
         class_names=NAMES[:num_classes],
         size=size,
         resize=resize,
         dtype=dtype,
         normalization=Normalization(
-            kind="scale255", low=(0.0,) * channels, high=(top,) * channels, shift=(0.0,) * channels,
-            scale=(top,) * channels,
-        ),
+            kind=kind, low=(low,) * channels, high=(top,) * channels, shift=(low,) * channels,
+            scale=(top - low,) * channels,
+        ).with_context(context_slices),
         lineage={"run": "r1", "fold": 0},
     )  # fmt: skip
 

@@ -194,10 +194,17 @@ def copied(saved, tmp_path, **changes):
     return folder
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None])
+@pytest.mark.parametrize("version", [3, 0, "1", None])
 def test_another_version_of_the_format_is_refused(saved, tmp_path, version):
-    with pytest.raises(VersionError, match="reads 1"):
+    with pytest.raises(VersionError, match="reads 1 and 2"):
         load_model(copied(saved, tmp_path, schema_version=version))
+
+
+def test_a_folder_of_version_1_has_no_neighbouring_slices(saved, tmp_path):
+    written = json.loads((saved[0] / "spec.json").read_text())
+    assert written["context_slices"] == written["normalization"].pop("context_slices") == 0
+    older = {"schema_version": 1, "context_slices": None, "normalization": written["normalization"]}
+    assert load_model(copied(saved, tmp_path, **older)).spec == load_model(saved[0]).spec
 
 
 @pytest.mark.parametrize(
