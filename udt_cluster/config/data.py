@@ -209,7 +209,9 @@ class DataConfig(Section):
     def _list_of_colours(cls, colours: object) -> object:
         if isinstance(colours, list) and len(colours) == 3 and all(isinstance(part, int) for part in colours):
             raise ValueError(f"a list of colours, also for one class: write {flow([colours])}")
-        return colours
+        if not isinstance(colours, list):
+            return colours
+        return tuple(tuple(colour) if isinstance(colour, list) else colour for colour in colours)
 
     @field_validator("classes", "label_values", "label_colors")
     @classmethod

@@ -167,7 +167,7 @@ def _finding(error: ErrorDetails, places: Mapping[FieldPath, Place], file_stem: 
     if kind == "missing" and field is not None:
         return _Finding(path, missing(field, file_stem), is_missing=True)
     if kind == "model_type" and found is None:
-        return _Finding(path, "the section is empty; put keys under it, or remove the line")
+        return _Finding(path, "the section is empty; indent its keys under it, or remove the line")
     message = explained(error, field)
     if kind == "value_error" and (field is None or field.section is not None):
         path = _blamed(message, path, places)

@@ -39,6 +39,7 @@ _MAGIC = {
 _NO_SPACE = re.compile(r"\s*(?:- )?([A-Za-z_]\w*):([^\s/].*)")
 _COMMENT = re.compile(r"\s*(//|/\*)|.*[,{\[]\s*//\s")
 _QUOTE_WITHIN = re.compile(r":\s*'[^']*[^\s':,]'[^\s',}\]]|:\s*\"[^\"]*[^\s\":,\\]\"[^\s\",}\]]")
+_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 _STRANGE_SPACE = re.compile(r"[ \t]*([^\S \t\r\n])")
 
 
@@ -62,7 +63,11 @@ class _Context:
 
     @property
     def line(self) -> str:
-        return self.lines[self.at] if self.at < len(self.lines) else ""
+        return self.text(self.at)
+
+    def text(self, at: int) -> str:
+        """A line by its index; nothing behind the end."""
+        return self.lines[at] if at < len(self.lines) else ""
 
     @property
     def before(self) -> int | None:
@@ -103,7 +108,7 @@ def _context(error: YAMLError, text: str, name: str) -> _Context:
         at = opened = text.count("\n", 0, error.position)
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
     is_json = name.lower().endswith(".json")
-    return _Context(lines=text.split("\n"), at=at, problem=problem, opened=opened, is_json=is_json)
+    return _Context(lines=_BREAK.split(text), at=at, problem=problem, opened=opened, is_json=is_json)
 
 
 def _says(line: str) -> bool:
@@ -147,7 +152,7 @@ def _bracket_in_a_text(context: _Context) -> Fault | None:
 
 def _hash_in_a_text(context: _Context) -> Fault | None:
     for at in (context.opened, context.before or 0):
-        if "expected" in context.problem and re.search(r"[\[{,]\s*#", context.lines[at]):
+        if "expected" in context.problem and re.search(r"[\[{,]\s*#", context.text(at)):
             return Fault(at + 1, "a '#' begins a comment; a text with it needs quotes")
     return None
 
@@ -171,7 +176,7 @@ def _no_space(context: _Context) -> Fault | None:
     if "mapping values" not in context.problem and "could not find expected ':'" not in context.problem:
         return None
     for at in (context.before, context.at):
-        if at is not None and at < len(context.lines) and (match := _NO_SPACE.fullmatch(context.lines[at])):
+        if at is not None and (match := _NO_SPACE.fullmatch(context.text(at))):
             return Fault(at + 1, f"a space is missing after '{match[1]}:'")
     return None
 
@@ -186,7 +191,9 @@ def _no_colon(context: _Context) -> Fault | None:
 
 def _colon_in_a_text(context: _Context) -> Fault | None:
     if "mapping values" in context.problem and re.match(r"\s*[\w-]+: +[^'\"{\[\s].*: ", context.line):
-        return Fault(context.at + 1, "a text with ': ' needs quotes")
+        return Fault(
+            context.at + 1, "a second ':' in a line; keys go on lines of their own, and a text with ': ' needs quotes"
+        )
     return None
 
 
