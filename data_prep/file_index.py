@@ -34,14 +34,23 @@ class FileIndex:
         Raises:
             DataError: files that may not be read or have gone, all by name.
         """
+        found, problems = self.readable_digests(source, entries)
+        if problems:
+            raise DataError(
+                f"{source}: {len(problems)} of {len(entries)} files cannot be read", tuple(problems.values())
+            )
+        return found
+
+    def readable_digests(self, source: Location, entries: Sequence[Entry]) -> tuple[dict[str, str], dict[str, str]]:
+        """SHA-256 of every entry that can be read, and what is wrong with each of the others, by key."""
         with self._connection() as connection:
             known = _look_up(connection, source, entries)
-            fresh = _hash_all(source, [entry for entry in entries if entry.key not in known])
+            fresh, problems = _hash_all(source, [entry for entry in entries if entry.key not in known])
             sizes = {entry.key: entry for entry in entries}
             rows = [((source / k).uri, sizes[k].size, sizes[k].token, digest) for k, digest in fresh.items()]
             with connection:
                 connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
-        return {**known, **fresh}
+        return {**known, **fresh}, problems
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -70,21 +79,18 @@ def _look_up(connection: sqlite3.Connection, source: Location, entries: Sequence
     return known
 
 
-def _hash_all(source: Location, entries: Sequence[Entry]) -> dict[str, str]:
+def _hash_all(source: Location, entries: Sequence[Entry]) -> tuple[dict[str, str], dict[str, str]]:
     """Read files in threads; hashing releases the interpreter lock."""
-    problems: list[str] = []
 
-    def digest(entry: Entry) -> str:
+    def digest(entry: Entry) -> tuple[str, str]:
         try:
-            return (source / entry.key).checksum().sha256
+            return (source / entry.key).checksum().sha256, ""
         except FileNotFoundError:
-            problems.append(f"{entry.key}: has gone while the source was read")
+            return "", f"{entry.key}: has gone while the source was read"
         except AuthError:
-            problems.append(f"{entry.key}: may not be read; check its owner and mode")
-        return ""
+            return "", f"{entry.key}: may not be read; check its owner and mode"
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="udt-hash") as pool:
-        found = {entry.key: value for entry, value in zip(entries, pool.map(digest, entries), strict=True)}
-    if problems:
-        raise DataError(f"{source}: {len(problems)} of {len(entries)} files cannot be read", sorted(problems))
-    return found
+        results = {entry.key: result for entry, result in zip(entries, pool.map(digest, entries), strict=True)}
+    found = {key: sha256 for key, (sha256, problem) in results.items() if not problem}
+    return found, {key: problem for key, (_, problem) in sorted(results.items()) if problem}

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
 from data_prep.perceptual import perceptual_hashes
+from data_prep.staging import StagedCase, StagingError, encode_case
 from data_prep.statistics import Statistics, measure
 from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
@@ -16,11 +17,19 @@ from udt_cluster.storage import Location
 
 @dataclass(frozen=True, kw_only=True)
 class CaseTask:
-    """One case to prepare; small."""
+    """One case to prepare; small.
+
+    Attributes:
+        source: Where its files are.
+        case: Which.
+        config: How.
+        staged: Where its pixels wait for their shards; its name follows from the content of the files.
+    """
 
     source: Location
     case: Case
     config: DataConfig
+    staged: Location
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,13 +41,22 @@ class CaseReport:
     problems: tuple[str, ...] = ()
 
 
-def run_case_task(task: CaseTask) -> tuple[CaseReport, CasePixels | None]:
-    """Prepare a case. What is wrong with its files is reported, not raised, so that all of it is known at the end."""
+def run_case_task(task: CaseTask) -> CaseReport:
+    """Prepare a case and stage it, unless it is staged.
+
+    What is wrong with its files is reported, not raised, so that all of it is known at the end.
+    """
+    try:
+        staged = StagedCase.open(task.staged)
+        return CaseReport(summary=staged.summary, statistics=staged.statistics)
+    except (FileNotFoundError, StagingError):
+        pass
     try:
         prepared = prepare_case(task.source, task.case, task.config)
     except CaseError as error:
-        return CaseReport(problems=error.problems), None
-    return CaseReport(summary=prepared.summary, statistics=prepared.statistics), prepared.pixels
+        return CaseReport(problems=error.problems)
+    task.staged.write_bytes(encode_case(prepared))
+    return CaseReport(summary=prepared.summary, statistics=prepared.statistics)
 
 
 def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCase:

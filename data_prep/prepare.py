@@ -3,30 +3,45 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version as package_version
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from data_prep.adapters import get as get_adapter
-from data_prep.case import CaseSummary, Discovery
-from data_prep.executor import Executor, Handle
+from data_prep.assembly import PREP_VERSION, OnProgress, Order, assemble
+from data_prep.case import Case, Discovery
+from data_prep.executor import Executor
 from data_prep.file_index import FileIndex
-from data_prep.preparation import CaseReport, CaseTask, run_case_task
-from data_prep.statistics import Statistics
-from data_prep.writer import StorePlan, finish, plan_store, promoted_dtype, shard_tasks, write_shard, write_tables
 from udt_cluster.config.data import DataConfig
+from udt_cluster.data.versions import staging_root, version_root
 from udt_cluster.errors import CorruptError, DataError
-from udt_cluster.storage import COMMIT_NAME, Location, ObjectRecord, read_commit, verify
+from udt_cluster.storage import COMMIT_NAME, Location, read_commit, verify
 
-PREP_VERSION = 2
-"""Raised whenever the same input would give other samples."""
+Rename = Callable[[Discovery], Discovery]
+"""Gives cases and groups other names (pseudonyms); pure, and sure to give the same names again."""
 
-OnProgress = Callable[[int, int, str], None]
-"""(done, total, what), called after every task."""
+# What a sample does not depend on: another value is no other version.
+_NOT_IN_SAMPLES = frozenset(
+    {
+        "source",
+        "name",
+        "group_by",
+        "on_bad_case",
+        "pseudonymize",
+        "accept_leaks",
+        "normalize",
+        "window",
+        "empty_slices",
+        "context_slices",
+        "splits",
+        "cache",
+    }
+)
 
-_PACKAGES = ("h5py", "nibabel", "numcodecs", "numpy", "pillow", "torch", "zarr")
-_T = TypeVar("_T")
+
+def same_names(discovery: Discovery) -> Discovery:
+    """No renaming."""
+    return discovery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +72,10 @@ def prepare(
     *,
     executor: Executor,
     index: FileIndex,
+    rename: Rename = same_names,
     on_progress: OnProgress = lambda done, total, what: None,
 ) -> Prepared:
-    """Make sure that a data set is in the store.
+    """Make sure that a data set is in the store. One that was interrupted goes on where it was.
 
     Args:
         config: The `data` section of a job.
@@ -67,55 +83,116 @@ def prepare(
         storage: Storage root of the target; the store is `<storage>/data/<dataset>/<version>`.
         executor: Where tasks run.
         index: Of files that were hashed before.
+        rename: Applied to what the adapter found, before anything else sees it.
         on_progress: Told after every task.
 
     Raises:
         DataError: ``problems`` lists everything that is wrong with the source, file by file.
     """
     started = time.monotonic()
-    version, discovery = find_version(config, dataset, index)
-    group_by, warnings = choose_groups(config, discovery)
-    root = storage / "data" / dataset / version
+    found = _find(config, dataset, index, rename)
+    group_by, warnings = choose_groups(config, found.discovery)
+    root = version_root(storage, dataset, found.version)
     already_there, repair = _state(root)
+    left_over: tuple[str, ...] = ()
     if not already_there:
-        order = _Order(config=config, dataset=dataset, version=version, root=root, discovery=discovery)
-        _write(order, executor=executor, on_progress=on_progress)
+        order = Order(
+            config=config,
+            dataset=dataset,
+            version=found.version,
+            root=root,
+            discovery=found.discovery,
+            keys=found.keys,
+            staging=staging_root(storage, dataset),
+            unreadable=found.unreadable,
+        )
+        left_over = assemble(order, executor=executor, on_progress=on_progress)
     return Prepared(
         location=root,
-        version=version,
+        version=found.version,
         already_there=already_there,
         group_by=group_by,
-        warnings=(*discovery.warnings, *warnings, *repair),
+        warnings=(*found.discovery.warnings, *warnings, *repair, *left_over),
         seconds=time.monotonic() - started,
     )
 
 
-def find_version(config: DataConfig, dataset: str, index: FileIndex) -> tuple[str, Discovery]:
+def find_version(
+    config: DataConfig, dataset: str, index: FileIndex, *, rename: Rename = same_names
+) -> tuple[str, Discovery]:
     """The version that this data set has, or will have, and what it consists of.
 
-    A hash of every input file, of the parameters that matter to samples (not splits, not normalisation, not where the
-    source lies), and of PREP_VERSION.
+    A hash of every input file, of the names of the cases, of the parameters that matter to samples (not splits, not
+    normalisation, not where the source lies), and of PREP_VERSION.
 
     Raises:
         DataError: the source is missing, incomplete or unreadable.
     """
+    found = _find(config, dataset, index, rename)
+    return found.version, found.discovery
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A source, looked through.
+
+    Attributes:
+        version: Hash.
+        discovery: The cases, renamed.
+        keys: Hash of what each case is made of.
+        unreadable: What is wrong with files of cases, by the id of the case.
+    """
+
+    version: str
+    discovery: Discovery
+    keys: tuple[str, ...]
+    unreadable: dict[str, tuple[str, ...]]
+
+
+def _find(config: DataConfig, dataset: str, index: FileIndex, rename: Rename) -> _Found:
     source = Location.parse(config.source)
-    discovery = get_adapter(config.adapter).discover(source, config)
+    adapter = get_adapter(config.adapter)
+    discovery = rename(adapter.discover(source, config))
     _refuse_twins(source, discovery)
     choose_groups(config, discovery)
+    digests, unreadable = _digests(config, source, discovery, index)
     parameters = {
         "prep_version": PREP_VERSION,
-        "dataset": dataset,
-        "adapter": config.adapter,
-        "classes": get_adapter(config.adapter).class_names(config),
-        "label_values": config.label_values,
-        "pairs": config.pairs.model_dump() if config.adapter == "image_folder" else None,
-        "size": config.size,
-        "resize": config.resize,
-        "files": index.digests(source, discovery.files),
+        "classes": adapter.class_names(config),
+        **config.model_dump(mode="json", exclude=set(_NOT_IN_SAMPLES), exclude_defaults=True),
     }
-    canonical = json.dumps(parameters, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16], discovery
+    of_cases = {key for case in discovery.cases for key in _files(case)}
+    shared = {key: digest for key, digest in digests.items() if key not in of_cases}
+    base = _hash({"parameters": parameters, "files": shared})
+    keys = tuple(_hash([base, asdict(case), [digests.get(key) for key in _files(case)]]) for case in discovery.cases)
+    whole = {"dataset": dataset, "cases": keys, "files": digests, "on_bad_case": config.on_bad_case}
+    return _Found(version=_hash(whole)[:16], discovery=discovery, keys=keys, unreadable=unreadable)
+
+
+def _digests(
+    config: DataConfig, source: Location, discovery: Discovery, index: FileIndex
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """SHA-256 by file; where bad cases are left out, also what is wrong with the files of some."""
+    if config.on_bad_case == "fail":
+        return index.digests(source, discovery.files), {}
+    digests, problems = index.readable_digests(source, discovery.files)
+    unreadable = {
+        case.id: found
+        for case in discovery.cases
+        if (found := tuple(problems[k] for k in _files(case) if k in problems))
+    }
+    said = {problem for found in unreadable.values() for problem in found}
+    if others := [problem for problem in problems.values() if problem not in said]:
+        raise DataError(f"{source}: {len(others)} files that belong to no single case cannot be read", others)
+    return digests, unreadable
+
+
+def _files(case: Case) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*case.images, *case.labels)))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def choose_groups(config: DataConfig, discovery: Discovery) -> tuple[Literal["patient", "case"], tuple[str, ...]]:
@@ -153,75 +230,6 @@ def _state(root: Location) -> tuple[bool, tuple[str, ...]]:
         return False, (f"the stored version was damaged and is written again: {error.message}", *error.problems)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Order:
-    """What is to be made of which cases, and where it goes."""
-
-    config: DataConfig
-    dataset: str
-    version: str
-    root: Location
-    discovery: Discovery
-
-
-def _write(order: _Order, *, executor: Executor, on_progress: OnProgress) -> None:
-    source = Location.parse(order.config.source)
-    tasks = [CaseTask(source=source, case=case, config=order.config) for case in order.discovery.cases]
-    made = executor.produce(run_case_task, tasks, description="preparing cases")
-    results = list(_counted(made, len(tasks), "cases", on_progress))
-    plan = _plan(order, [report for report, _ in results])
-    records = _write_shards(plan, [handle for _, handle in results], executor=executor, on_progress=on_progress)
-    finish(plan, [*records, *write_tables(plan)])
-
-
-def _plan(order: _Order, reports: Sequence[CaseReport]) -> StorePlan:
-    """Put all reports together.
-
-    Raises:
-        DataError: everything that is wrong with any case.
-    """
-    config, discovery = order.config, order.discovery
-    summaries = [report.summary for report in reports if report.summary is not None]
-    problems = [problem for report in reports for problem in report.problems] + _mixed_channels(summaries)
-    if problems:
-        raise DataError(f"{config.source}: {len(problems)} problems; nothing was written", problems)
-    statistics = [report.statistics for report in reports if report.statistics is not None]
-    class_names = get_adapter(config.adapter).class_names(config)
-    return plan_store(
-        order.root,
-        summaries,
-        statistics,
-        dataset=order.dataset,
-        adapter=config.adapter,
-        version=order.version,
-        size=config.size,
-        resize=config.resize,
-        class_names=class_names,
-        provenance={
-            "prep_version": PREP_VERSION,
-            "packages": {name: package_version(name) for name in _PACKAGES},
-            "files": len(discovery.files),
-            "patients_known": discovery.patients_known,
-            "warnings": [*discovery.warnings, *_promoted(summaries), *_absent_classes(class_names, statistics)],
-        },
-    )
-
-
-def _write_shards(
-    plan: StorePlan, handles: Sequence[Handle], *, executor: Executor, on_progress: OnProgress
-) -> list[ObjectRecord]:
-    tasks = list(shard_tasks(plan))
-    calls = ((task, [handles[case] for case in cases]) for task, cases in tasks)
-    written = executor.consume(write_shard, calls, total=len(tasks), description="writing shards")
-    return [record for records in _counted(written, len(tasks), "shards", on_progress) for record in records]
-
-
-def _counted(items: Iterable[_T], total: int, what: str, on_progress: OnProgress) -> Iterator[_T]:
-    for done, item in enumerate(items, start=1):
-        on_progress(done, total, what)
-        yield item
-
-
 def _refuse_twins(source: Location, discovery: Discovery) -> None:
     if not discovery.cases:
         raise DataError(f"{source}: no case was found. Check data.source and data.adapter.")
@@ -233,28 +241,3 @@ def _refuse_twins(source: Location, discovery: Discovery) -> None:
     ]
     if twins:
         raise DataError(f"{source}: {len(twins)} cases have the name of another; rename them", twins)
-
-
-def _mixed_channels(summaries: Sequence[CaseSummary]) -> list[str]:
-    """Cases that have not as many channels as most."""
-    counts = [case.channels for case in summaries]
-    if len(set(counts)) < 2:
-        return []
-    usual = max(sorted(set(counts)), key=counts.count)
-    return [
-        f"{case.id}: {case.channels} channel(s), where most cases have {usual}; make all grey, or all RGB"
-        for case in summaries
-        if case.channels != usual
-    ]
-
-
-def _promoted(summaries: Sequence[CaseSummary]) -> list[str]:
-    kinds = sorted({case.dtype for case in summaries})
-    if len(kinds) == 1:
-        return []
-    return [f"cases have values of types {', '.join(kinds)}; all are stored as {promoted_dtype(kinds)}."]
-
-
-def _absent_classes(class_names: Sequence[str], statistics: Sequence[Statistics]) -> list[str]:
-    absent = [n for i, n in enumerate(class_names) if not any(s.class_counts[i] for s in statistics)]
-    return [f"class {name} has no pixel in any case." for name in absent]

@@ -12,7 +12,7 @@ Chunks of images and labels are the bytes that a shard has: what is compressed o
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,11 @@ _MAGIC = b"udtcase2"
 _PREFIX = struct.Struct("<8sII")
 _FIRST_READ = 256 * 2**10
 """Most pictures come with one request; of a volume, then only the slices that are wanted."""
+
+
+def staged_path(key: str) -> str:
+    """Where a case is, below the staging of its data set; spread, since a folder of a million files is slow."""
+    return f"cases/{key[:2]}/{key}"
 
 
 class StagingError(ValueError):

@@ -1,15 +1,15 @@
-"""Writing a store: a plan in the driver, whole shards by one task each, tables, and COMMIT last.
+"""Writing a store, the driver's part: a plan of what goes where, the tables, and COMMIT last.
 
-Every object is encoded by Zarr in memory and put as one object. Its bytes follow from the samples alone, so two writers
-of one version write the same and need no lock, and nobody ever reads a part of an object.
+Every object is put whole. Its bytes follow from the samples alone, so two writers of one version write the same and
+need no lock. Shards are written by tasks: see `shard_tasks`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,9 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from data_prep.case import CasePixels, CaseSummary
+from data_prep.case import CaseSummary
 from data_prep.statistics import Statistics, fingerprint
 from udt_cluster.data.schema import (
-    NATIVE_SHARD,
     NUMBER_COLUMNS,
     STRING_COLUMNS,
     ArrayLayout,
@@ -28,9 +27,9 @@ from udt_cluster.data.schema import (
     StoreInfo,
     array_layouts,
 )
+from udt_cluster.data.shards import ZSTD_LEVEL
 from udt_cluster.storage import Commit, Location, ObjectRecord, write_commit
 
-ZSTD_LEVEL = 3
 _SHARD_BYTES = 16 * 2**20
 _MOST_SHARD_SAMPLES = 512
 
@@ -64,29 +63,10 @@ class StorePlan:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardTask:
-    """One shard to write, of `images` and `labels` together or of `native_labels`; small.
-
-    Attributes:
-        root: Of the store.
-        kind: Which.
-        layouts: Of the arrays that it belongs to.
-        index: Number of the shard.
-        parts: For each case that has pixels in it, [start, stop) within that case (samples or native pixels).
-    """
-
-    root: Location
-    kind: Literal["samples", "native"]
-    layouts: tuple[ArrayLayout, ...]
-    index: int
-    parts: tuple[tuple[int, int], ...]
-
-
 def plan_store(
     root: Location,
     cases: Sequence[CaseSummary],
-    statistics: Sequence[Statistics],
+    statistics: Iterable[Statistics],
     *,
     dataset: str,
     adapter: str,
@@ -102,7 +82,7 @@ def plan_store(
     Args:
         root: Of the new version.
         cases: In the order of the case table; all with the same number of channels.
-        statistics: Of each case.
+        statistics: Of each case, or of several together.
         dataset: Name.
         adapter: Name.
         version: Hash.
@@ -142,44 +122,6 @@ def promoted_dtype(dtypes: Sequence[str]) -> str:
     return "int16" if "int16" in kinds else "uint16"
 
 
-def shard_tasks(plan: StorePlan) -> Iterator[tuple[ShardTask, tuple[int, ...]]]:
-    """Every shard, with the indices of the cases whose pixels it takes, in the order of its parts."""
-    size, layouts = plan.info.shard_samples, plan.layouts
-    stacked = (layouts["images"], layouts["labels"])
-    for ends, step, kind, arrays in (
-        (plan.sample_ends, size, "samples", stacked),
-        (plan.native_ends, NATIVE_SHARD, "native", (layouts["native_labels"],)),
-    ):
-        for index, start in enumerate(range(0, int(ends[-1]), step)):
-            cases, parts = _overlaps(ends, start, min(start + step, int(ends[-1])))
-            yield (
-                ShardTask(
-                    root=plan.root,
-                    kind="samples" if kind == "samples" else "native",
-                    layouts=arrays,
-                    index=index,
-                    parts=parts,
-                ),
-                cases,
-            )
-
-
-def write_shard(task: ShardTask, *pixels: CasePixels) -> tuple[ObjectRecord, ...]:
-    """Encode one shard and put it; `pixels` are those of the task's cases, in order."""
-    pairs = list(zip(pixels, task.parts, strict=True))
-    if task.kind == "native":
-        pieces = [[p.native_label.reshape(-1)[start:stop] for p, (start, stop) in pairs]]
-    else:
-        pieces = [
-            [p.images[start:stop] for p, (start, stop) in pairs],
-            [p.labels[start:stop] for p, (start, stop) in pairs],
-        ]
-    return tuple(
-        _put_shard(task, layout, np.concatenate(parts).astype(layout.dtype, copy=False))
-        for layout, parts in zip(task.layouts, pieces, strict=True)
-    )
-
-
 def write_tables(plan: StorePlan) -> tuple[ObjectRecord, ...]:
     """Put everything but the shards: attributes, array metadata, the tables."""
     objects: dict[str, Any] = {}
@@ -190,7 +132,7 @@ def write_tables(plan: StorePlan) -> tuple[ObjectRecord, ...]:
         array = _create(memory, layout)
         if path in columns:
             array[...] = columns[path]
-    return tuple(_put(plan.root, key, objects[key].to_bytes()) for key in sorted(objects))
+    return tuple(put(plan.root, key, objects[key].to_bytes()) for key in sorted(objects))
 
 
 def finish(plan: StorePlan, records: Sequence[ObjectRecord]) -> Commit:
@@ -232,15 +174,6 @@ def _columns(plan: StorePlan) -> dict[str, npt.NDArray[Any]]:
     return {**named, **{NUMBER_COLUMNS[k]: v for k, v in numbers.items()}, **samples}
 
 
-def _put_shard(task: ShardTask, layout: ArrayLayout, values: npt.NDArray[Any]) -> ObjectRecord:
-    assert layout.shards is not None
-    objects: dict[str, Any] = {}
-    start = task.index * layout.shards[0]
-    _create(MemoryStore(objects), layout)[start : start + len(values)] = values
-    key = "/".join([layout.path, "c", str(task.index), *["0"] * (len(layout.shape) - 1)])
-    return _put(task.root, key, objects[key].to_bytes())
-
-
 def _create(store: MemoryStore, layout: ArrayLayout) -> "zarr.Array[Any]":
     return zarr.create_array(
         store,
@@ -256,20 +189,11 @@ def _create(store: MemoryStore, layout: ArrayLayout) -> "zarr.Array[Any]":
     )
 
 
-def _put(root: Location, key: str, data: bytes) -> ObjectRecord:
+def put(root: Location, key: str, data: bytes) -> ObjectRecord:
+    """Write one object of a store, and say what it is."""
     (root / key).write_bytes(data)
     return ObjectRecord(key=key, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _running(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-
-
-def _overlaps(
-    ends: npt.NDArray[np.int64], start: int, stop: int
-) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Which cases have something in [start, stop), and what of each."""
-    first, last = (int(np.searchsorted(ends, edge, side="right")) - 1 for edge in (start, stop - 1))
-    cases = tuple(range(first, last + 1))
-    parts = tuple((max(start, int(ends[c])) - int(ends[c]), min(stop, int(ends[c + 1])) - int(ends[c])) for c in cases)
-    return cases, parts

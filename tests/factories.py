@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.case import CasePixels, CaseSummary
+from data_prep.case import CasePixels, CaseSummary, PreparedCase
 from data_prep.perceptual import perceptual_hashes
 from data_prep.preparation import pixel_digest
+from data_prep.shard_tasks import shard_tasks, write_shard
+from data_prep.staging import encode_case
 from data_prep.statistics import measure
-from data_prep.writer import finish, plan_store, shard_tasks, write_shard, write_tables
+from data_prep.writer import finish, plan_store, write_tables
 from udt_cluster.data.geometry import resize_image, resize_label
 from udt_cluster.data.schema import Resize
 from udt_cluster.data.store import DataStore
@@ -71,7 +73,8 @@ def make_store(
 
     location = folder if isinstance(folder, Location) else Location.parse(folder)
     rng = np.random.default_rng(seed)
-    summaries, statistics, pixels, raws = [], [], [], []
+    staging = location / "staging" / f"{dataset}-{version}"
+    summaries, statistics, staged, raws = [], [], [], []
     for index, depth in enumerate(slices):
         image, label = _case(rng, (depth, native[0] + index, native[1]), channels, dtype, num_classes)
         label[::2] *= index not in empty
@@ -100,7 +103,11 @@ def make_store(
             )
         )
         statistics.append(measure(small, small_label, num_classes=num_classes))
-        pixels.append(CasePixels(images=small, labels=small_label, native_label=label))
+        pixels = CasePixels(images=small, labels=small_label, native_label=label)
+        staged.append(staging / name)
+        staged[-1].write_bytes(
+            encode_case(PreparedCase(summary=summaries[-1], statistics=statistics[-1], pixels=pixels))
+        )
     plan = plan_store(
         location / "data" / dataset / version,
         summaries,
@@ -114,8 +121,9 @@ def make_store(
         provenance={"patients_known": patients is not None, "warnings": []},
         shard_samples=shard_samples,
     )
-    records = [record for task, cases in shard_tasks(plan) for record in write_shard(task, *(pixels[c] for c in cases))]
-    finish(plan, [*records, *write_tables(plan)])
+    written = [write_shard(task) for task in shard_tasks(plan, staged, staging / "shards")]
+    finish(plan, [*(record for report in written for record in report.records), *write_tables(plan)])
+    staging.delete_tree()
     return DataStore.open(plan.root)
 
 

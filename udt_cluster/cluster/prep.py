@@ -1,7 +1,10 @@
-"""Preparation on the cluster: the tasks of `data_prep` as Ray tasks, their pixels kept in Ray's object store."""
+"""Preparation on the cluster: the tasks of `data_prep` as Ray tasks. Pixels go through storage, not through Ray."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from udt_cluster.config.data import DataConfig
@@ -9,14 +12,15 @@ from udt_cluster.config.home import udt_home
 from udt_cluster.storage import Location
 
 if TYPE_CHECKING:
+    from data_prep.executor import Died
     from data_prep.prepare import Prepared
 
 T = TypeVar("T")
-S = TypeVar("S")
 R = TypeVar("R")
 Say = Callable[[str], None]
 
 _SECONDS_BETWEEN_LINES = 2.0
+_FLYING_PER_CPU, _LEAST_FLYING = 4, 16
 
 
 def prepare_on_ray(config: DataConfig, storage: Location, say: Say) -> "Prepared":
@@ -34,44 +38,56 @@ def prepare_on_ray(config: DataConfig, storage: Location, say: Say) -> "Prepared
 
 
 class RayExecutor:
-    """`data_prep.executor.Executor` on Ray. Large results stay behind references; they never pass the driver."""
+    """`data_prep.executor.Executor` on Ray: one task of one CPU for every item."""
 
-    def produce(
-        self, function: Callable[[T], tuple[S, Any]], items: Sequence[T], *, description: str
-    ) -> Iterator[tuple[S, Any]]:
-        """One task an item; the small part of each result comes here, in order."""
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, description: str) -> "Iterator[R | Died]":
+        """Run `function(item)` for every item; a few times as many tasks are submitted as there are CPUs."""
         import ray
 
-        task: Any = ray.remote(num_cpus=1, num_returns=2)(function).options(name=description)
-        pairs = [task.remote(item) for item in items]
-        for small, large in pairs:
-            yield _own(ray.get, small), large
-
-    def consume(
-        self,
-        function: Callable[..., R],
-        calls: Iterable[tuple[T, Sequence[Any]]],
-        *,
-        total: int,
-        description: str,
-    ) -> Iterator[R]:
-        """One task a call; Ray puts the values in the place of the references."""
-        import ray
-
-        task: Any = ray.remote(num_cpus=1)(function).options(name=description)
-        references = [task.remote(item, *handles) for item, handles in calls]
-        for reference in references:
-            yield _own(ray.get, reference)
+        remote: Any = ray.remote(num_cpus=1, max_retries=0)(function).options(name=description)
+        waiting = iter(items)
+        flying: deque[tuple[T, Any]] = deque()
+        while True:
+            for item in islice(waiting, _room() - len(flying)):
+                flying.append((item, remote.remote(item)))
+            if not flying:
+                return
+            item, reference = flying.popleft()
+            yield _result(reference, again=partial(_alone, remote, item, [other for _, other in flying]))
 
 
-def _own(get: Callable[[Any], Any], reference: Any) -> Any:
-    """A task's result, or the error that it raised itself, without Ray's wrapping."""
-    from ray.exceptions import RayTaskError
+def _room() -> int:
+    """How many tasks may be submitted at once; some wait, so that a cluster that can grow sees why it should."""
+    import ray
+
+    return max(_LEAST_FLYING, _FLYING_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _alone(remote: Any, item: object, others: Sequence[Any]) -> Any:
+    """Submit a task when all others have ended."""
+    import ray
+
+    if others:
+        ray.wait(list(others), num_returns=len(others), fetch_local=False)
+    return remote.remote(item)
+
+
+def _result(reference: Any, again: Callable[[], Any] | None) -> Any:
+    """What a task returned, or the error that it raised itself, without Ray's wrapping. The dead are tried again once."""
+    import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
+
+    from data_prep.executor import Died
 
     try:
-        return get(reference)
+        return ray.get(reference)
     except RayTaskError as error:
-        raise error.cause from error
+        if not isinstance(error.cause, MemoryError):
+            raise error.cause from error
+        reason = "there was not enough memory"
+    except (OutOfMemoryError, WorkerCrashedError, NodeDiedError) as error:
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return Died(reason) if again is None else _result(again(), again=None)
 
 
 class ProgressLine:

@@ -3,9 +3,7 @@
 import pickle
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,6 @@ from udt_cluster.data import DataStore
 from udt_cluster.data.geometry import resize_image, resize_label
 from udt_cluster.errors import AuthError, CorruptError, DataError
 from udt_cluster.storage import Location
-
-REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -142,34 +138,14 @@ class ShufflingExecutor:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self.driver_bytes = 0
-        self._held: dict[int, bytes] = {}
 
-    def produce(
-        self, function: Callable[..., Any], items: Sequence[Any], *, description: str
-    ) -> Iterator[tuple[Any, Any]]:
-        results: dict[int, Any] = {}
-        for index in self._random.sample(range(len(items)), len(items)):
-            small, large = self._remote(function)(pickle.loads(pickle.dumps(items[index])))
-            self._held[index] = pickle.dumps(large)
-            results[index] = self._to_driver(small)
-        return iter([(results[index], index) for index in range(len(items))])
+    def map(self, function: Callable[..., Any], items: Iterable[Any], *, description: str) -> Iterator[Any]:
+        sent = [self._through_driver(item) for item in items]
+        remote = pickle.loads(pickle.dumps(function))
+        results = {i: self._through_driver(remote(sent[i])) for i in self._random.sample(range(len(sent)), len(sent))}
+        return iter([results[index] for index in range(len(sent))])
 
-    def consume(
-        self, function: Callable[..., Any], calls: Iterable[Any], *, total: int, description: str
-    ) -> Iterator[Any]:
-        pending = list(calls)
-        assert len(pending) == total
-        results = {}
-        for index in self._random.sample(range(len(pending)), len(pending)):
-            item, handles = pending[index]
-            arguments = [pickle.loads(self._held[handle]) for handle in handles]
-            results[index] = self._to_driver(self._remote(function)(pickle.loads(pickle.dumps(item)), *arguments))
-        return iter([results[index] for index in range(len(pending))])
-
-    def _remote(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return pickle.loads(pickle.dumps(function))
-
-    def _to_driver(self, value: Any) -> Any:
+    def _through_driver(self, value: Any) -> Any:
         data = pickle.dumps(value)
         self.driver_bytes += len(data)
         return pickle.loads(data)
@@ -217,7 +193,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_written(glands:
         "test_1",
     ]
     assert "1 channel(s), where most cases have 3" in error.value.problems[3]
-    assert not Location.parse(tmp_path / "s").entries()
+    assert not Location.parse(tmp_path / "s/data").entries()
 
 
 def test_fault_d7_unreadable_files_are_named(glands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,46 +225,6 @@ def test_mixed_precision_is_widened_and_said(tmp_path: Path) -> None:
     assert store.info.dtype == "uint16"
     assert store.read_samples(0, 2)[0].min() == 200
     assert "all are stored as uint16" in store.info.warnings[0]
-
-
-def test_a_class_that_never_occurs_is_said(tmp_path: Path) -> None:
-    for kind in ("images", "masks"):
-        (tmp_path / "source" / kind).mkdir(parents=True)
-        Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "source" / kind / "a.png")
-    store = DataStore.open(run(job(tmp_path / "source", "image_folder", group_by="case"), tmp_path).location)
-    assert "class foreground has no pixel" in store.info.warnings[0]
-
-
-def test_fault_z1_killed_half_way_leaves_no_data_set_and_then_the_same_bytes(glands: Path, tmp_path: Path) -> None:
-    """The process dies by SIGKILL after its first shard."""
-    program = """
-import os, signal, sys
-from pathlib import Path
-from data_prep import FileIndex, InProcessExecutor, prepare
-from udt_cluster.config.data import DataConfig
-from udt_cluster.storage import Location
-
-def die(done, total, what):
-    if what == "shards":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-config = DataConfig.model_validate({"source": sys.argv[1], "adapter": "glas", "size": (32, 32), "group_by": "case"})
-prepare(config, "set", Location.parse(sys.argv[2] + "/s"), executor=InProcessExecutor(),
-        index=FileIndex(Path(sys.argv[2]) / "i.db"), on_progress=die)
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(glands), str(tmp_path / "killed")], cwd=REPOSITORY, check=False, timeout=120
-    )
-    assert ended.returncode == -9
-    config = job(glands, "glas", group_by="case")
-    version, _ = find_version(config, "set", FileIndex(tmp_path / "killed" / "i.db"))
-    root = Location.parse(tmp_path / "killed" / "s") / "data" / "set" / version
-    assert root.entries(), "it had begun to write"
-    with pytest.raises(DataError, match="no COMMIT"):
-        DataStore.open(root)
-    resumed = run(config, tmp_path / "killed")
-    assert not resumed.already_there
-    assert objects(resumed) == objects(run(config, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("harm", ["missing", "truncated", "commit"])
@@ -346,7 +282,6 @@ def test_fault_s9_text_of_headers_never_reaches_the_store(hearts: Path, glands: 
 def test_native_labels_over_several_shards(hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("udt_cluster.data.schema.NATIVE_SHARD", 8192)
     monkeypatch.setattr("udt_cluster.data.schema.NATIVE_CHUNK", 2048)
-    monkeypatch.setattr("data_prep.writer.NATIVE_SHARD", 8192)
     store = DataStore.open(run(job(hearts), tmp_path).location)
     assert sum(entry.key.startswith("native_labels/c/") for entry in store.location.entries()) > 5
     for case, name in enumerate(store.cases.ids):

@@ -1,0 +1,42 @@
+"""Cases that cannot be prepared: what is wrong with each, in words that may be stored."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from data_prep.case import Case, CaseSummary
+
+
+@dataclass(frozen=True)
+class BadCase:
+    """A case, and everything that is wrong with it."""
+
+    case: Case
+    problems: tuple[str, ...]
+
+
+def describe(bad: BadCase) -> str:
+    """All problems, without the names of files: what is stored may not name them."""
+    text = "; ".join(bad.problems).removeprefix(f"{bad.case.id}: ")
+    words: dict[str, str] = {}
+    for kind, keys in (("label", bad.case.labels), ("image", bad.case.images)):
+        for number, key in enumerate(keys, start=1):
+            words[key] = words[key.rpartition("/")[2]] = f"the {kind}" if len(keys) == 1 else f"{kind} {number}"
+    for name in sorted(words, key=len, reverse=True):
+        text = text.replace(name, words[name])
+    return text
+
+
+def mixed_channels(summaries: Sequence[CaseSummary], cases: Mapping[str, Case]) -> tuple[int, list[BadCase]]:
+    """How many channels most cases have, and the cases that have another number."""
+    counts = Counter(case.channels for case in summaries)
+    usual = max(sorted(counts), key=lambda channels: counts[channels], default=0)
+    odd = [
+        BadCase(
+            cases[case.id],
+            (f"{case.id}: {case.channels} channel(s), where most cases have {usual}; make all grey, or all RGB",),
+        )
+        for case in summaries
+        if case.channels != usual
+    ]
+    return usual, odd
