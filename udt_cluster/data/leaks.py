@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from udt_cluster.config.data import AcceptedLeak
-from udt_cluster.config.suggest import nearest
 from udt_cluster.data.lookalikes import Pictures, find_lookalikes, find_series
 from udt_cluster.data.schema import CaseTable
-from udt_cluster.data.splits_schemes import Fold
+from udt_cluster.data.splits_schemes import Fold, did_you_mean
 from udt_cluster.errors import DataError
 
 SIDES = ("train", "validation", "test")
@@ -240,8 +239,7 @@ def _pointless(cases: CaseTable, accepted: Sequence[AcceptedLeak]) -> list[str]:
     lines = []
     for leak in accepted:
         unknown = [case_id for case_id in leak.cases if case_id not in known]
-        hints = [f", did you mean {near!r}?" if (near := nearest(u, list(cases.ids))) else "" for u in unknown]
-        what = [f"there is no case {u!r}{hint}" for u, hint in zip(unknown, hints, strict=True)]
+        what = [f"there is no case {name!r}{did_you_mean(name, cases.ids)}" for name in unknown]
         said = "; ".join(what) or "that pair is no leak here; remove it"
         lines.append(f"data.accept_leaks: [{', '.join(leak.cases)}]: {said}")
     return lines

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from udt_cluster.config.data import SplitsConfig
-from udt_cluster.config.suggest import nearest
-from udt_cluster.data.splits_schemes import Assignment, Fold, Pool
+from udt_cluster.data.splits_schemes import Assignment, Fold, Pool, did_you_mean
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 
@@ -18,6 +17,7 @@ _FORMS = (
     '"test": [ids]}'
 )
 _LISTED = 200
+_HINTED = 20
 
 
 def folds_from_file(pool: Pool, config: SplitsConfig) -> Assignment:
@@ -81,10 +81,9 @@ def _are_names(value: Any) -> TypeGuard[list[str]]:
 
 def _unknown(names: Sequence[str], index: Mapping[str, int]) -> list[str]:
     missing = sorted(set(names) - index.keys())
-    problems = []
-    for name in missing[:_LISTED]:
-        near = nearest(name, list(index))
-        problems.append(f"{name!r}" + (f"; did you mean {near!r}?" if near else ""))
+    known = list(index)
+    problems = [f"{name!r}{did_you_mean(name, known)}" for name in missing[:_HINTED]]
+    problems += [repr(name) for name in missing[_HINTED:_LISTED]]
     return problems + ([f"and {len(missing) - _LISTED} more"] if len(missing) > _LISTED else [])
 
 

@@ -1,5 +1,6 @@
 """How cases are shared among folds: each scheme a function of the seed and the sorted ids, never of a listing."""
 
+import difflib
 import hashlib
 import math
 from collections import defaultdict
@@ -18,6 +19,7 @@ from udt_cluster.errors import DataError
 TEST = "test"
 VALIDATION = "validation"
 _SHOWN = 10
+_COMPARED = 10_000
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,12 @@ SCHEMES: Mapping[str, Callable[[Pool, SplitsConfig], Assignment]] = {
     "leave_one_site_out": leave_one_site_out,
 }
 """By the name in `data.splits.scheme`; `file` is in splits_files."""
+
+
+def did_you_mean(name: str, ids: Sequence[str]) -> str:
+    """ ", did you mean 'case_001'?" for a name that is no case id; nothing where none is near, or among very many."""
+    near = difflib.get_close_matches(name, ids, n=1) if len(ids) <= _COMPARED else []
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _key(seed: int, name: str) -> bytes:

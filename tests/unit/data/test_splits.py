@@ -1,13 +1,14 @@
 import json
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.memory_store import make_cases
-from udt_cluster.config.data import SplitsConfig
+from udt_cluster.config.data import AcceptedLeak, SplitsConfig
 from udt_cluster.data.splits import Splits, load_splits, make_splits, save_splits, splits_location
 from udt_cluster.errors import CorruptError, DataError, VersionError
 from udt_cluster.storage import Location
@@ -84,13 +85,6 @@ def test_official_test_cases_are_in_no_fold():
     assert splits.warnings == ()
 
 
-def test_a_patient_in_the_test_split_and_in_the_folds_is_warned_about():
-    cases = make_cases(["a1", "a2", "b", "c"], groups=["a", "a", "b", "c"], splits=["test", "train", "train", "train"])
-    (warning,) = split(cases, k=2).warnings
-    assert "1 groups" in warning
-    assert warning.endswith(": a")
-
-
 def test_group_by_case_makes_groups_of_one_and_warns_when_patients_are_known():
     splits = split(volumes(3), k=5, group_by="case")
     assert [len(fold.validation) for fold in splits.folds] == [2, 1, 1, 1, 1]
@@ -148,6 +142,43 @@ def test_read_back_into_a_table_of_another_order(tmp_path):
     assert loaded.hash == split(cases).hash
 
 
+def test_splits_of_the_first_format_are_read(tmp_path):
+    """Written by the first release: no parameters, no accepted leaks."""
+    splits = split(volumes(6, phases=1), k=3)
+    content = json.loads(save_splits(Location.parse(tmp_path) / "acdc" / "v1", splits).read_bytes())
+    assert content["format_version"] == 1
+    assert content.keys() == {
+        "format_version", "scheme", "k", "seed", "group_by", "folds", "test", "warnings"
+    }  # fmt: skip
+
+
+def test_parameters_and_accepted_leaks_are_saved_and_hashed(tmp_path):
+    cases = replace(volumes(10, phases=1), digests=("same", "same", *map(str, range(8))))
+    leak = AcceptedLeak(cases=("patient001-0", "patient000-0"), reason="the same phantom, scanned twice")
+    config = SplitsConfig(scheme="holdout", seed=held_apart(cases))
+    splits = make_splits(cases, config, group_by="patient", data_version="v1", accept_leaks=[leak])
+    location = save_splits(Location.parse(tmp_path) / "acdc" / "v1", splits)
+    assert load_splits(location, cases) == splits
+    content = json.loads(location.read_bytes())
+    assert content["format_version"] == 2
+    assert content["parameters"] == {"validation_fraction": 0.2}
+    assert content["accepted_leaks"] == [{"cases": ["patient000-0", "patient001-0"], "reason": leak.reason}]
+    other = replace(splits, accepted_leaks=({**splits.accepted_leaks[0], "reason": "another reason"},))
+    assert other.hash != splits.hash
+    assert replace(splits, parameters={"validation_fraction": 0.3}).hash != splits.hash
+    assert replace(splits, notes=("seen in the images",)).hash == splits.hash
+
+
+def held_apart(cases) -> int:
+    """A seed whose holdout separates the first two cases."""
+    for seed in range(100):
+        config = SplitsConfig(scheme="holdout", seed=seed)
+        (fold,) = make_splits(replace(cases, digests=()), config, group_by="patient", data_version="v1").folds
+        if (0 in fold.validation) != (1 in fold.validation):
+            return seed
+    raise AssertionError("100 seeds keep the first two cases together")
+
+
 def test_splits_survive_a_pickle():
     splits = split(volumes(5))
     assert pickle.loads(pickle.dumps(splits)) == splits
@@ -185,6 +216,6 @@ def test_splits_that_name_other_cases_are_refused(tmp_path):
 
 def test_a_later_format_is_a_version_error(tmp_path):
     location = save_splits(Location.parse(tmp_path) / "acdc" / "v1", split(volumes(5)))
-    location.write_bytes(json.dumps({**json.loads(location.read_bytes()), "format_version": 2}).encode())
-    with pytest.raises(VersionError, match="format 2"):
+    location.write_bytes(json.dumps({**json.loads(location.read_bytes()), "format_version": 3}).encode())
+    with pytest.raises(VersionError, match="format 3"):
         load_splits(location, volumes(5))
