@@ -255,7 +255,7 @@ class DataConfig(Section):
         if self.window is not None and self.window[0] >= self.window[1]:
             raise ValueError(f"window={list(self.window)}: the lowest value comes first")
         if self.window is not None and self.normalize != "ct_window":
-            raise ValueError(f"window: only normalize: ct_window reads it, not {self.normalize}")
+            raise ValueError(f"window: {self.normalize} does not read it; write normalize: ct_window, or remove it")
         if self.normalize == "ct_window" and self.window is None and self.adapter != "synapse":
             raise ValueError(
                 "normalize: ct_window needs window, for example [-125, 275] for the abdomen "

@@ -33,7 +33,12 @@ def explained(error: ErrorDetails, field: Field | None = None) -> str:
     wrong = Wrong(error.get("ctx", {}), error["input"], field)
     words = _WORDS.get(error["type"])
     sentence = words(wrong) if words else f"{error['msg']}, got {shown(wrong.found)}"
-    is_empty = wrong.found is None and field is not None and not field.required and ": write" not in sentence
+    is_empty = (
+        wrong.found is None
+        and field is not None
+        and not field.required
+        and not re.search("; did you mean|: write", sentence)
+    )
     return f"{sentence}: give a value, or remove the line" if is_empty else sentence
 
 
@@ -79,7 +84,7 @@ def _bound(words: str, key: str) -> Callable[[Wrong], str]:
         limit = wrong.context[key]
         limit = int(limit) if float(limit).is_integer() else limit
         hint = off_hint(wrong.found, wrong.field)
-        if key == "lt" and limit == 1 and 1 < wrong.found < 100:
+        if key == "lt" and limit == 1 and wrong.found in range(2, 100):
             hint = f": write {wrong.found / 100:g}"
         return f"must be {words} {limit}, got {shown(wrong.found)}{hint}"
 

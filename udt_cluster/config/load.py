@@ -106,20 +106,24 @@ def _tried(values: dict[str, JSON]) -> tuple[Job | None, list[ErrorDetails]]:
 def _with_list(finding: _Finding, right: dict[str, JSON], written: dict[str, JSON]) -> _Finding:
     """The finding with the lists that the job takes in place of what was found.
 
-    They are tried in what is `right` of the job; the entry of a list in the list as it was `written`.
+    They are tried in the job as it was `written`, and in what is `right` of it, for what else is wrong hides checks.
     """
     if not finding.lists:
         return finding
-    values = right if _top(finding.path) == finding.path else written
-    groups = ((entries for entries in group if _takes(values, finding.path, entries)) for group in finding.lists)
+    groups = (
+        (entries for entries in group if _takes(right, written, finding.path, entries)) for group in finding.lists
+    )
     accepted = [first for group in groups if (first := next(group, None)) is not None]
     hint = proposed(accepted, field_at(dotted(finding.path)))
     return replace(finding, message=finding.message + hint)
 
 
-def _takes(values: dict[str, JSON], path: FieldPath, value: JSON) -> bool:
+def _takes(right: dict[str, JSON], written: dict[str, JSON], path: FieldPath, value: JSON) -> bool:
     """Whether the job has nothing to say against this value of a field."""
-    _, errors = _tried(with_value(values, path, value))
+    job, _ = _tried(with_value(written, path, value))
+    if job is not None:
+        return True
+    _, errors = _tried(with_value(right if _top(path) == path else written, path, value))
     found = _findings(errors, {path: Place("")}, "")
     return not any(finding.path[: len(path)] == path for finding in found)
 

@@ -207,6 +207,20 @@ REMARKS = {
 """A key, bare or with its section, that needs more than another name."""
 
 VALUES: dict[str, dict[str, str]] = {
+    "data.adapter": {
+        "btcv": "synapse",
+        "dcm": "dicom",
+        "folder": "image_folder",
+        "h5": "arrays",
+        "hdf5": "arrays",
+        "images": "image_folder",
+        "nii": "nifti",
+        "nii.gz": "nifti",
+        "npz": "arrays",
+        "numpy": "arrays",
+        "png": "image_folder",
+        "warwick": "glas",
+    },
     "data.group_by": {"image": "case", "file": "case", "slice": "patient", "subject": "patient", "volume": "patient"},
     "data.normalize": {
         "hu": "ct_window",

@@ -183,7 +183,7 @@ def _no_space(context: _Context) -> Fault | None:
 
 def _no_colon(context: _Context) -> Fault | None:
     above = context.before
-    if "mapping values" not in context.problem or above is None:
+    if above is None or not re.search("mapping values|could not find expected ':'", context.problem):
         return None
     word = re.fullmatch(r"\s*(\w+)\s*", context.lines[above])
     return Fault(above + 1, f"a ':' is missing after {word[1]!r}") if word else None

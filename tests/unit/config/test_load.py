@@ -78,6 +78,14 @@ def test_weights_and_models_in_files_are_made_absolute_and_names_are_not(job_fil
     assert (job.model.pretrained, job.train.init_from) == ("imagenet", "models:/heart/3")
 
 
+def test_the_file_of_splits_is_seen_from_the_job_file(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_file.write_text("name: h\ndata: {source: ACDC, adapter: acdc, splits: {scheme: file, file: folds/x.json}}\n")
+    monkeypatch.chdir(job_file.parents[1])
+    assert load_job(job_file).data.splits.file == str(job_file.parent / "folds" / "x.json")
+    assert load_job(job_file, ["data.splits.file=x.json"]).data.splits.file == str(job_file.parents[1] / "x.json")
+    assert load_job(job_file, ["data.splits.file=s3://b/x.json"]).data.splits.file == "s3://b/x.json"
+
+
 def test_the_hash_is_of_what_is_meant_not_of_how_it_is_written(job_file: Path) -> None:
     first = load_job(job_file)
     job_file.write_text(f"# a note\ndata:\n  adapter: acdc\n  source: {job_file.parent}/ACDC\nname: 'heart'\n")
