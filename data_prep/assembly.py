@@ -233,8 +233,8 @@ def _is_committed(order: Order) -> bool:
 def _clean(order: Order) -> tuple[str, ...]:
     """Remove what was staged; it is committed now."""
     try:
-        order.staging.delete_keys(staged_path(key) for key in order.keys)
-        order.records.delete_keys(entry.key for entry in order.records.entries())
+        records = [f"shards/{order.version}/{entry.key}" for entry in order.records.entries()]
+        order.staging.delete_keys([*map(staged_path, order.keys), *records])
     except AuthError as error:
         return (f"what was staged under {order.staging} could not be removed: {error.message}",)
     return ()
