@@ -1,6 +1,7 @@
 """A data set in memory with what loaders read of a DataStore; every pixel says which sample it belongs to."""
 
 import threading
+import uuid
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -75,10 +76,21 @@ class MemoryDataStore:
             ),
             provenance={},
         )
-        self.location = SimpleNamespace(uri="memory")
+        self.sample_foreground = np.count_nonzero(self.labels, axis=(1, 2)).astype(np.int32)
+        self.location = SimpleNamespace(uri=f"memory:{uuid.uuid4()}")
+        self.commit = SimpleNamespace(digest="0" * 64)
         self.reads: list[tuple[int, int]] = []
         self.fail_at: int | None = None
         self._lock = threading.Lock()
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_samples // self.info.shard_samples)
+
+    def read_shard(self, index: int, *, out: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        start = index * self.info.shard_samples
+        out[0][...], out[1][...] = self.read_samples(start, min(start + self.info.shard_samples, self.num_samples))
+        return out
 
     def read_samples(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         with self._lock:

@@ -5,25 +5,25 @@ costs more than making them. The global batches of an epoch are a function of (s
 """
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from udt_cluster.data.augment import RECIPES, augment
-from udt_cluster.data.cache import SampleCache
+from udt_cluster.data.cache import SampleCache, shard_bytes
 from udt_cluster.data.normalization import Normalization
-from udt_cluster.data.order import BatchPlan, Indices, case_samples, epoch_order, rank_cases
-from udt_cluster.data.prefetch import prefetched
+from udt_cluster.data.order import BatchPlan, Indices, Window, case_samples, epoch_order, rank_cases, without_empty
+from udt_cluster.data.reader import RawBatch, SampleReader
 from udt_cluster.data.store import DataStore
 from udt_cluster.errors import DataError
 
-GIB = 2**30
-# Everything that augmentation's gather and fill know on every device; other source types travel as float32.
-_NATIVE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.float16, torch.float32)
+CACHE_BYTES = 4 * 10**9
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Batch:
     """One micro-batch of training.
 
     Attributes:
-        images: Augmented, normalised; float32 (B, C, H, W) on the device.
+        images: Augmented, normalised; float32 (B, C, H, W) on the device, C with the neighbouring slices.
         labels: Class indices; int64 (B, H, W) on the device.
         samples: Sample indices in the store; int64 (B,), on the host.
     """
@@ -46,7 +46,7 @@ class EvalBatch:
     """One batch of evaluation, nothing augmented.
 
     Attributes:
-        images: Normalised; float32 (B, C, H, W) on the device.
+        images: Normalised; float32 (B, C, H, W) on the device, C with the neighbouring slices.
         labels: Class indices at the store's size; int64 (B, H, W) on the device.
         case: Index of each sample's case in the store's case table; int64 (B,), on the host.
         slice: Slice number of each sample within its case; int64 (B,), on the host.
@@ -58,69 +58,35 @@ class EvalBatch:
     slice: Indices
 
 
-@dataclass(frozen=True)
-class _RawBatch:
-    """Samples as they are stored, in host memory (pinned where the device is a GPU)."""
-
-    images: Tensor
-    labels: Tensor
-    samples: Indices
-
-
-class _Reader:
-    """From sample indices to raw tensors on a device."""
-
-    def __init__(self, cache: SampleCache, *, device: torch.device, threads: int) -> None:
-        self.cache = cache
-        self.device = device
-        self._threads = threads
-        info = cache.store.info
-        self._sample_shape = (info.channels, *info.size)
-        self._dtype = torch.from_numpy(np.empty(0, np.dtype(info.dtype))).dtype
-
-    def read(self, batches: Iterable[Indices]) -> Generator[_RawBatch, None, None]:
-        """Raw batches in order, read ahead by the threads."""
-        return prefetched(self._assemble, batches, threads=self._threads, ahead=2 * self._threads)
-
-    def _assemble(self, samples: Indices) -> _RawBatch:
-        pinned = self.device.type == "cuda"
-        shape = (len(samples), *self._sample_shape)
-        images = torch.empty(shape, dtype=self._dtype, pin_memory=pinned)
-        labels = torch.empty((shape[0], *shape[2:]), dtype=torch.uint8, pin_memory=pinned)
-        self.cache.gather(samples, images.numpy(), labels.numpy())
-        return _RawBatch(images, labels, samples)
-
-    def to_device(self, raw: _RawBatch) -> _RawBatch:
-        images = raw.images if raw.images.dtype in _NATIVE else raw.images.float()
-        return _RawBatch(
-            images.to(self.device, non_blocking=True), raw.labels.to(self.device, non_blocking=True), raw.samples
-        )
-
-
 class TrainLoader:
     """Training batches of one rank.
 
-    Order and augmentation follow from (seed, epoch, sample) alone: the union of the ranks' batches of a step is the
-    same, bit for bit, for any `world_size`, `micro_batch_size` and `threads`. Every epoch is a full shuffle. A data set
-    larger than `cache_bytes` works the same and is slower: then single samples are read instead of whole shards.
+    Order and augmentation follow from (seed, epoch, sample) and the arguments alone: the union of the ranks' batches of
+    a step is the same, bit for bit, for any `world_size`, `micro_batch_size`, `threads` and whatever room a node has.
+    Every epoch is a full shuffle where the decoded training set fits `cache_bytes`, else a shuffle within windows of
+    half as many shards (:class:`order.Window` says how good that is).
 
     Args:
         store: The data-set version.
         cases: Indices of the training cases in its case table.
-        normalization: Applied after augmentation, so that zeros rotated in are the source's zeros.
+        normalization: Of the stored channels; applied after augmentation, so that zeros rotated in are the source's.
         global_batch_size: Samples per optimizer step over all ranks.
         micro_batch_size: Samples per forward pass of one rank.
         rank: Of this process, 0..world_size-1.
         world_size: Number of ranks.
-        seed: Of order and augmentation.
+        seed: Of order, augmentation and the choice of empty slices.
         augment: A recipe of `augment.RECIPES`.
         device: Where batches end up.
-        cache_bytes: Memory of this process for decoded samples.
-        threads: Threads that read ahead; 0 reads when a batch is asked for.
-        cache: Share this one (with the validation loader, say) instead of making one of `cache_bytes`.
+        empty_slices: Samples without foreground: all, none, or this share of them, the same ones in every epoch.
+        context_slices: Neighbours on each side as channels: those before, the sample, those after; ends repeat.
+        cache_bytes: Decoded samples that a node keeps for all its processes.
+        cache_dir: Folder on a local disk for what does not fit into shared memory; by default that of temporary files.
+        threads: Threads that fetch and decode shards ahead of use; 0 reads when a batch is asked for.
+        cache: Share this one (with the validation loader, say) instead of making one.
 
     Raises:
         DataError: fewer training samples than one global batch.
+        UdtError: there is no room for a cache at all.
         ValueError: batch sizes and `world_size` do not divide each other, or an unknown recipe.
     """
 
@@ -137,24 +103,37 @@ class TrainLoader:
         seed: int,
         augment: str,
         device: torch.device | str,
-        cache_bytes: int = 2 * GIB,
-        threads: int = 2,
+        empty_slices: Literal["keep", "drop"] | float = "keep",
+        context_slices: int = 0,
+        cache_bytes: int = CACHE_BYTES,
+        cache_dir: Path | None = None,
+        threads: int = 4,
         cache: SampleCache | None = None,
     ) -> None:
         if augment not in RECIPES:
             raise ValueError(f"augment={augment!r}; allowed: {', '.join(sorted(RECIPES))}")
-        self._samples = case_samples(store.cases, cases)
-        if len(self._samples) < global_batch_size:
-            raise DataError(
-                f"train.global_batch_size={global_batch_size}, but the training split of {store.info.dataset} has only "
-                f"{len(self._samples)} samples ({len(cases)} cases); {_smaller_batch(len(self._samples))}"
-            )
         self._plan = BatchPlan(
             global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, rank=rank, world_size=world_size
         )
-        self.cache = cache or SampleCache.for_samples(store, self._samples, capacity_bytes=cache_bytes)
-        self._reader = _Reader(self.cache, device=torch.device(device), threads=threads)
-        self._normalization = normalization
+        every = case_samples(store.cases, cases)
+        self._samples = without_empty(every, store.sample_foreground, keep=empty_slices, seed=seed)
+        if len(self._samples) < global_batch_size:
+            raise _too_few(store, len(cases), len(every), len(self._samples), global_batch_size)
+        self._window = Window.for_cache(
+            every if context_slices else self._samples,
+            shard_samples=store.info.shard_samples,
+            capacity=cache_bytes // shard_bytes(store),
+            context=context_slices > 0,
+        )
+        self.cache = cache or SampleCache(store, capacity_bytes=cache_bytes, folder=cache_dir)
+        self._reader = SampleReader(
+            self.cache,
+            device=torch.device(device),
+            threads=threads,
+            context_slices=context_slices,
+            once=self._window is not None,
+        )
+        self._normalization = _with_context(normalization, context_slices)
         self._seed, self._recipe = seed, augment
         self.wait_seconds = 0.0
         """Time that the consumer has waited for batches since the present epoch began."""
@@ -184,11 +163,21 @@ class TrainLoader:
             raise ValueError(f"start_step={start_step} is not in 0..{self.steps_per_epoch}")
         return self._epoch(epoch, start_step)
 
+    def close(self) -> None:
+        """Let go of the cache; on a node it is removed with its last user."""
+        self.cache.close()
+
     def _epoch(self, epoch: int, start_step: int) -> Generator[list[Batch], None, None]:
-        order = epoch_order(self._samples, seed=self._seed, epoch=epoch)
-        steps = (self._plan.local_samples(order, step) for step in range(start_step, self.steps_per_epoch))
+        order = epoch_order(self._samples, seed=self._seed, epoch=epoch, window=self._window)
+        everyone = self._plan.global_samples(order, start_step)
+        reading = self._reader.read(
+            self._plan.local_samples(everyone),
+            self._plan.local_batch_size,
+            everyone=everyone,
+            ranks=self._plan.world_size,
+        )
         self.wait_seconds = 0.0
-        with closing(self._reader.read(steps)) as raw_batches:
+        with closing(reading) as raw_batches:
             began = time.perf_counter()
             for raw in raw_batches:
                 micro_batches = self._finish(raw, epoch)
@@ -196,7 +185,7 @@ class TrainLoader:
                 yield micro_batches
                 began = time.perf_counter()
 
-    def _finish(self, raw: _RawBatch, epoch: int) -> list[Batch]:
+    def _finish(self, raw: RawBatch, epoch: int) -> list[Batch]:
         """One transfer, then augmentation and normalisation per micro-batch."""
         local, size = self._reader.to_device(raw), self._plan.micro_batch_size
         batches = []
@@ -209,6 +198,7 @@ class TrainLoader:
                 seed=self._seed,
                 epoch=epoch,
                 samples=local.samples[part],
+                normalization=self._normalization,
             )
             batches.append(Batch(self._normalization(images), labels.long(), local.samples[part]))
         return batches
@@ -228,9 +218,11 @@ class EvalLoader:
         rank: Of this process.
         world_size: Number of ranks.
         device: Where batches end up.
-        cache_bytes: Memory for decoded samples, kept between passes.
-        threads: Threads that read ahead; 0 reads when a batch is asked for.
-        cache: Share this one instead of making one of `cache_bytes`.
+        context_slices: As in training.
+        cache_bytes: Decoded samples that a node keeps for all its processes.
+        cache_dir: As in training.
+        threads: As in training.
+        cache: Share this one instead of making one. What only evaluation reads leaves it before all else.
     """
 
     def __init__(
@@ -243,8 +235,10 @@ class EvalLoader:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
-        cache_bytes: int = GIB,
-        threads: int = 2,
+        context_slices: int = 0,
+        cache_bytes: int = CACHE_BYTES,
+        cache_dir: Path | None = None,
+        threads: int = 4,
         cache: SampleCache | None = None,
     ) -> None:
         assigned = rank_cases(store.cases, cases, world_size=world_size)
@@ -260,17 +254,17 @@ class EvalLoader:
         self._batch_size = batch_size
         self._store = store
         self._samples = case_samples(store.cases, self.cases)
-        cache = cache or SampleCache(store, capacity_bytes=cache_bytes, block_samples=store.info.shard_samples)
-        self._reader = _Reader(cache, device=torch.device(device), threads=threads)
-        self._normalization = normalization
+        self.cache = cache or SampleCache(store, capacity_bytes=cache_bytes, folder=cache_dir)
+        self._reader = SampleReader(
+            self.cache, device=torch.device(device), threads=threads, context_slices=context_slices, passing=True
+        )
+        self._normalization = _with_context(normalization, context_slices)
 
     def __len__(self) -> int:
         return self.num_batches
 
     def __iter__(self) -> Generator[EvalBatch, None, None]:
-        starts = range(0, len(self._samples), self._batch_size)
-        batches = (self._samples[start : start + self._batch_size] for start in starts)
-        with closing(self._reader.read(batches)) as raw_batches:
+        with closing(self._reader.read(self._samples, self._batch_size)) as raw_batches:
             for raw in raw_batches:
                 local = self._reader.to_device(raw)
                 yield EvalBatch(
@@ -281,5 +275,14 @@ class EvalLoader:
                 )
 
 
-def _smaller_batch(samples: int) -> str:
-    return f"set it to at most {samples}, or add training cases" if samples else "add training cases"
+def _with_context(normalization: Normalization, context_slices: int) -> Normalization:
+    return normalization.with_context(context_slices) if context_slices else normalization
+
+
+def _too_few(store: DataStore, cases: int, every: int, left: int, global_batch_size: int) -> DataError:
+    smaller = f"set it to at most {left}, or add training cases" if left else "add training cases"
+    dropped = f", {every - left} more without foreground are left out by data.empty_slices" if every > left else ""
+    return DataError(
+        f"train.global_batch_size={global_batch_size}, but the training split of {store.info.dataset} has only "
+        f"{left} samples ({cases} cases{dropped}); {smaller}"
+    )
