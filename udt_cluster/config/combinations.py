@@ -1,23 +1,46 @@
 """Settings that are right one by one and cannot be meant together: refused before a cluster is asked for anything."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from udt_cluster.config.adapters import PATIENTS_UNKNOWN, class_count
+from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
-
-if TYPE_CHECKING:
-    from udt_cluster.config.job import Job
+from udt_cluster.config.sections import ModelConfig, RepeatConfig, ResourcesConfig, TrainConfig
 
 _TRANSFORMER_SETTINGS = ("num_heads", "num_layers", "embed_dim", "head_merge")
 
 
-def contradictions(job: "Job") -> list[str]:
+class Sections(Protocol):
+    """The sections of a job that depend on one another."""
+
+    @property
+    def data(self) -> DataConfig:
+        """The data set."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """The recipe."""
+
+    @property
+    def repeat(self) -> RepeatConfig:
+        """Folds and seeds."""
+
+    @property
+    def resources(self) -> ResourcesConfig:
+        """Workers."""
+
+
+def contradictions(job: Sections) -> list[str]:
     """Every contradiction between settings of different sections; each sentence begins with the field to change."""
     return [sentence for check in _CHECKS for sentence in check(job)]
 
 
-def _folds_that_are_not_there(job: "Job") -> Iterator[str]:
+def _folds_that_are_not_there(job: Sections) -> Iterator[str]:
     splits = job.data.splits
     count = splits.num_folds
     outside = [fold for fold in job.repeat.folds if count is not None and fold >= count]
@@ -31,12 +54,12 @@ def _folds_that_are_not_there(job: "Job") -> Iterator[str]:
     yield f"repeat.folds: {missing} {verb} not exist: {there}"
 
 
-def _unknown_patients(job: "Job") -> Iterator[str]:
+def _unknown_patients(job: Sections) -> Iterator[str]:
     if job.data.adapter in PATIENTS_UNKNOWN and job.data.group_by is None:
         yield f"data.group_by: {job.data.adapter} does not know the patients; write group_by: case"
 
 
-def _classes_of_the_adapter(job: "Job") -> Iterator[str]:
+def _classes_of_the_adapter(job: Sections) -> Iterator[str]:
     data = job.data
     count = class_count(data.adapter, data.labels)
     if count is None or data.classes is None or len(data.classes) == count:
@@ -46,26 +69,26 @@ def _classes_of_the_adapter(job: "Job") -> Iterator[str]:
     yield f"data.classes: data.adapter: {data.adapter} has {count} {noun}, {named}; name {count}, or remove it"
 
 
-def _loss_of_the_classes(job: "Job") -> Iterator[str]:
+def _loss_of_the_classes(job: Sections) -> Iterator[str]:
     count = job.data.foreground_count
     if job.train.loss == "dice_bce" and count is not None and count > 1:
         who = "data.classes" if job.data.classes is not None else f"data.adapter: {job.data.adapter}"
         yield f"train.loss: dice_bce is for one foreground class, {who} has {count}; write dice_ce, or remove it"
 
 
-def _masks_among_images(job: "Job") -> Iterator[str]:
+def _masks_among_images(job: Sections) -> Iterator[str]:
     pairs = job.data.pairs
     same = pairs.images.strip("./") == pairs.masks.strip("./")
     if job.data.adapter == "image_folder" and same and not pairs.mask_suffix:
         yield "data.pairs.masks: the folder of the images; masks in it need a mask_suffix, for example _mask"
 
 
-def _compiled_without_gpu(job: "Job") -> Iterator[str]:
+def _compiled_without_gpu(job: Sections) -> Iterator[str]:
     if job.train.compile and job.resources.gpus_per_worker == 0:
         yield "train.compile: needs a GPU, and resources.gpus_per_worker is 0; write compile: false"
 
 
-def _transformer_that_is_not_there(job: "Job") -> Iterator[str]:
+def _transformer_that_is_not_there(job: Sections) -> Iterator[str]:
     model = job.model
     if model.architecture == "udtransnet":
         return
@@ -76,7 +99,7 @@ def _transformer_that_is_not_there(job: "Job") -> Iterator[str]:
             yield f"model.{name}: {model.architecture} has no transformer to take {value}; {remedy}"
 
 
-def _fraction_that_is_not_asked(job: "Job") -> Iterator[str]:
+def _fraction_that_is_not_asked(job: Sections) -> Iterator[str]:
     splits = job.data.splits
     default = type(splits).model_fields["validation_fraction"].default
     if splits.validation_fraction != default and splits.scheme not in ("holdout", "official"):
@@ -86,7 +109,7 @@ def _fraction_that_is_not_asked(job: "Job") -> Iterator[str]:
         )
 
 
-def _batch_that_cannot_be_shared(job: "Job") -> Iterator[str]:
+def _batch_that_cannot_be_shared(job: Sections) -> Iterator[str]:
     batch, micro, workers = job.train.global_batch_size, job.train.micro_batch_size, job.resources.workers
     share, least = workers * (micro or 1), workers * (micro or 2)
     if not batch % share and batch >= least:
@@ -100,7 +123,7 @@ def _batch_that_cannot_be_shared(job: "Job") -> Iterator[str]:
     )
 
 
-_CHECKS: tuple[Callable[["Job"], Iterator[str]], ...] = (
+_CHECKS: tuple[Callable[[Sections], Iterator[str]], ...] = (
     _folds_that_are_not_there,
     _unknown_patients,
     _classes_of_the_adapter,

@@ -136,7 +136,7 @@ class DataConfig(Section):
     group_by: Literal["patient", "case"] | None = None
     """What must not be split over two folds. May be left out only where the adapter knows the patients."""
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=255)] | None = None
-    """Names of the foreground classes in the order of their label values. Default: the adapter's own."""
+    """Names of the foreground classes in the order of their label values (`[lesion]`). Default: the adapter's own."""
     label_values: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)] | None = None
     """The mask's value of each foreground class, in the order of `classes` (`[255]`).
 

@@ -11,11 +11,11 @@ from udt_cluster.config.adapters import known_adapters
 from udt_cluster.config.fields import Field, all_fields
 from udt_cluster.config.hints import number_hint, off_hint, section_hint, truth_hint, value_hint
 from udt_cluster.config.problems import flow, shown
+from udt_cluster.config.sections import RESERVED_ALIAS
 from udt_cluster.config.suggest import nearest
 
 NAME_RULE = "1 to 63 lower-case letters, digits and dashes, beginning with a letter or digit"
 _WORD = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*")
-_RESERVED_ALIAS = re.compile(r"latest|v\d+")
 _EXAMPLE = "{source: /data/glas, adapter: glas, group_by: case}"
 
 
@@ -162,7 +162,7 @@ def _usable(text: str, field: Field | None) -> str:
     """The nearest text that is a name, and an alias that is free."""
     usable = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-")
     is_alias = field is not None and field.path == "register.alias"
-    return "candidate" if is_alias and _RESERVED_ALIAS.fullmatch(usable) else usable
+    return "candidate" if is_alias and RESERVED_ALIAS.fullmatch(usable) else usable
 
 
 _WORDS: dict[str, Callable[[Wrong], str]] = {

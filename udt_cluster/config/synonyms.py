@@ -77,7 +77,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "label_colours": ("data.label_colors",),
     "label_dir": ("data.pairs.masks",),
     "label_key": ("data.arrays.label",),
-    "labels": ("data.classes", "data.label_values"),
+    "labels": ("data.classes", "data.label_values", "data.pairs.masks"),
     "layers": ("model.num_layers",),
     "layout": ("data.adapter",),
     "leaks": ("data.accept_leaks",),
@@ -181,6 +181,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 """A key that people write -> dotted paths of the fields that they mean."""
 
 REMARKS = {
+    "model.name": "the network is model.architecture; the name in the registry is register.model",
     "in_channels": "the number of channels follows from the data; remove it",
     "num_classes": "the number of classes follows from data.classes",
     "target": "a target says where, a job says what: `udt-cluster submit JOB.yaml --target NAME`",
@@ -233,7 +234,14 @@ VALUES: dict[str, dict[str, str]] = {
         "quantile": "percentile",
     },
     "data.on_bad_case": {"skip": "quarantine", "ignore": "quarantine", "raise": "fail", "stop": "fail"},
-    "data.resize": {"letterbox": "pad", "squash": "stretch", "none": "stretch"},
+    "data.resize": {
+        "keep_aspect": "pad",
+        "keep_ratio": "pad",
+        "keep_aspect_ratio": "pad",
+        "letterbox": "pad",
+        "squash": "stretch",
+        "none": "stretch",
+    },
     "data.empty_slices": {
         "1": "keep",
         "1.0": "keep",
@@ -265,7 +273,16 @@ VALUES: dict[str, dict[str, str]] = {
         "mdice": "dice",
     },
     "model.skips": {"dra": "dra_channel", "concat": "identity", "channel": "dra_channel", "spatial": "dra_spatial"},
-    "train.augment": {"true": "released", "false": "none", "default": "released", "heavy": "strong"},
+    "train.augment": {
+        "yes": "released",
+        "on": "released",
+        "no": "none",
+        "off": "none",
+        "true": "released",
+        "false": "none",
+        "default": "released",
+        "heavy": "strong",
+    },
     "train.loss": {"bce": "dice_bce", "cross_entropy": "ce", "crossentropy": "ce"},
     "train.precision": {
         "16": "bf16",

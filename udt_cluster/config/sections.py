@@ -1,0 +1,205 @@
+"""The sections of a job beside `data`: the network, the recipe, and what is run, scored and registered."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from udt_cluster.config.data import Seed
+from udt_cluster.config.paths import path_fault
+from udt_cluster.config.section import Name, Section
+from udt_cluster.config.units import Duration
+
+SkipKind = Literal["dra_channel", "dra_spatial", "identity", "none"]
+Metric = Literal["dice", "iou", "hd95"]
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+AtLeastOne = Annotated[int, Field(ge=1, le=1_000_000)]
+_WEIGHTS_FILE = re.compile(r"/|\.\w+$")
+_REGISTERED = re.compile(r"(models:/)?[^/@:\s]+(@[^/@:\s]+|/\d+)")
+RESERVED_ALIAS = re.compile(r"latest|v\d+")
+_NO_WEIGHTS, _SOME_WEIGHTS = {"none", "null", "false", "no", "off", ""}, {"imagenet", "true", "yes", "on", "resnet34"}
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    architecture: Literal["udtransnet", "unet", "r34_unet"] = "udtransnet"
+    """`udtransnet` (arXiv 2312.15182), or one of its baselines."""
+    num_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Attention heads of the Dual Attention Transformer; must divide `embed_dim`."""
+    num_layers: Annotated[int, Field(ge=1, le=48)] = 4
+    """Layers of the Dual Attention Transformer."""
+    embed_dim: Annotated[int, Field(ge=8, le=2048)] = 128
+    """Token width of each scale."""
+    skips: Annotated[tuple[SkipKind, ...], Field(min_length=4, max_length=4)] | None = None
+    """One kind per level, level 1 (full resolution) first. Default: `dra_channel` for udtransnet, `identity` for the
+    baselines."""
+    head_merge: Literal["standard", "released"] = "standard"
+    """How scales 2..4 put attention heads together; `released` is what the authors' weights were trained with."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout of attention and MLP."""
+    pretrained: str = "none"
+    """`none`, `imagenet` (ResNet34 weights from torch's hub), or the path of a file with torchvision's names."""
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _weights_named(cls, value: object) -> object:
+        if isinstance(value, str) and (value in ("none", "imagenet") or _WEIGHTS_FILE.search(value)):
+            if fault := path_fault(value):
+                raise ValueError(fault)
+            return value
+        word = str(value).strip().lower()
+        likely = "none" if word in _NO_WEIGHTS else "imagenet" if word in _SOME_WEIGHTS else None
+        hint = f"; did you mean {likely}?" if likely else ""
+        raise ValueError(f"must be none, imagenet or the path of a file (with a / or an extension such as .pth){hint}")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.embed_dim % self.num_heads:
+            divisors = [n for n in range(1, min(self.embed_dim, 64) + 1) if self.embed_dim % n == 0]
+            raise ValueError(
+                f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed heads: {divisors}"
+            )
+        if self.architecture != "udtransnet" and any(kind.startswith("dra") for kind in self.skip_kinds):
+            raise ValueError(f"skips: {self.architecture} has no transformer; allowed kinds: identity, none")
+        if self.architecture == "unet" and self.pretrained != "none":
+            raise ValueError(
+                f"pretrained: unet has no ResNet34 encoder to load {self.pretrained!r} into; "
+                "use none, or another architecture (udtransnet, r34_unet)"
+            )
+        return self
+
+    @property
+    def skip_kinds(self) -> tuple[SkipKind, ...]:
+        """The kind of each of the four levels, the default filled in."""
+        if self.skips is not None:
+            return self.skips
+        return ("dra_channel",) * 4 if self.architecture == "udtransnet" else ("identity",) * 4
+
+
+class TrainConfig(Section):
+    """The recipe. Defaults are the released code's, minus its faults."""
+
+    epochs: AtLeastOne = 100
+    """At most so many passes over the training cases."""
+    global_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 4
+    """Samples per optimizer step over all workers; it stays when the number of workers changes."""
+    micro_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """Samples per forward pass of one worker, 2 at least; the rest is gradient accumulation. Default: none of it."""
+    lr: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    """Learning rate at the start of a cycle."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """`adam` without weight decay, or `adamw`."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of `adamw`."""
+    loss: Literal["dice_bce", "dice_ce", "ce"] | None = None
+    """Default: `dice_bce` for one foreground class, `dice_ce` for several."""
+    schedule: Literal["warm_restarts", "cosine", "constant"] = "warm_restarts"
+    """`warm_restarts`: cosine, T_0 = 2 epochs, T_mult = 2, as released. `cosine`: once over all epochs."""
+    early_stopping: AtLeastOne | None = 40
+    """Stop after so many epochs without a better validation Dice; null: never."""
+    gradient_clipping: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the gradient; 0: off."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast on a GPU, fp32 on a CPU."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """DeepSpeed ZeRO stage. 0 is plain data parallelism, and the fastest for models of this size."""
+    compile: bool = False
+    """Compile the network with torch.compile (GPU only)."""
+    augment: Literal["released", "strong", "none"] = "released"
+    """`released`: half of the samples rot90 + flip, a quarter rotated by -20..19 degrees. `strong`: also elastic
+    deformation, intensity, gamma, blur, noise, and stain for colour pictures."""
+    checkpoint_every: Duration | Literal["epoch"] = "epoch"
+    """`epoch`, or at the first end of an epoch after this time (`10m`); the best and the last epoch are always kept."""
+    keep: Count = 0
+    """Checkpoints kept beside the last and the best."""
+    init_from: str | None = None
+    """Fine-tune a registered model: `name@alias`, `models:/name/3`, or the URI of a model folder."""
+    picture_every: Count = 5
+    """Log a picture of validation predictions every so many epochs; 0: never."""
+
+    @field_validator("init_from")
+    @classmethod
+    def _model_named(cls, source: str | None) -> str | None:
+        if source is None or _REGISTERED.fullmatch(source):
+            return source
+        if fault := path_fault(source):
+            raise ValueError(fault)
+        if not source.startswith(("/", "./", "../", "~/", "s3://", "file://")):
+            raise ValueError(
+                "must be name@alias, models:/name/3, or a model folder: ./folder, /folder, s3://bucket/folder"
+            )
+        return source
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.micro_batch_size is not None and self.global_batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size={self.micro_batch_size} does not divide global_batch_size={self.global_batch_size}"
+            )
+        if self.optimizer == "adam" and self.weight_decay:
+            raise ValueError(
+                f"weight_decay={self.weight_decay} with adam, which takes none; use optimizer: adamw or weight_decay: 0"
+            )
+        return self
+
+
+class RepeatConfig(Section):
+    """Which folds and seeds are trained; every pair is a run of its own under one parent run."""
+
+    folds: Annotated[tuple[Count, ...], Field(min_length=1)] = (0,)
+    """Folds, counted from 0. `[0, 1, 2, 3, 4]` is a 5-fold cross-validation."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
+    """Seeds of weights, order and augmentation."""
+
+    @field_validator("folds", "seeds")
+    @classmethod
+    def _unique(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("the same number twice")
+        return values
+
+
+class ResourcesConfig(Section):
+    """What one training run takes of the cluster."""
+
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Data-parallel workers."""
+    gpus_per_worker: Literal["auto", 0, 1] = "auto"
+    """`auto`: 1 where the cluster has a GPU for each worker, else 0."""
+    cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU cores (threads) of each worker."""
+    max_failures: Count = 3
+    """How often a run is restarted from its last checkpoint after a worker has died."""
+
+
+class EvaluateConfig(Section):
+    """How a trained model is scored: at native resolution, per case, on the cases that its fold held out."""
+
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = ("dice", "iou", "hd95")
+    """What is computed per case and class."""
+    worst: Annotated[int, Field(ge=0, le=100)] = 5
+    """Overlays of so many worst, and as many best, cases."""
+    test: bool = False
+    """Also score the data set's own test cases. Say it once, at the end of a study."""
+    batch_size: AtLeastOne = 8
+    """Samples per forward pass."""
+
+
+class RegisterConfig(Section):
+    """What goes into the model registry."""
+
+    model: Name | None = None
+    """Name of the registered model. Default: the job's name."""
+    what: Literal["single", "ensemble"] = "single"
+    """`single`: the run with the best validation Dice. `ensemble`: the mean of the probabilities of all runs."""
+    alias: Name = "candidate"
+    """Alias that is moved to the new version."""
+
+    @field_validator("alias")
+    @classmethod
+    def _alias_is_free(cls, alias: str) -> str:
+        if RESERVED_ALIAS.fullmatch(alias):
+            raise ValueError("the registry keeps latest, v1, v2, ... for itself; for example candidate or champion")
+        return alias
