@@ -35,7 +35,7 @@ _REMEDIES: dict[Row, str] = {
 _PATTERNS: tuple[tuple[Row, str], ...] = (
     ("S7", r"archive|gzip bomb|much longer than the .* its header claims"),
     ("S8", r"more than [\d,]+ pixels|not an image of the allowed formats|not a NIfTI|not a DICOM|no DICOM file"),
-    ("S8", r"document type|DTD|more than [\d,]+ MiB|at most [\d,]+ are read"),
+    ("S8", r"document type|DTD|more than [\d,]+ MiB"),
     ("D1", r"broken|truncated|header claims|no usable affine|its header says|has no (?:data set|array)|not enough mem"),
     ("D1", r"the worker|died|killed"),
     (
@@ -46,7 +46,7 @@ _PATTERNS: tuple[tuple[Row, str], ...] = (
     ("D5", r"NaN|infinit|2\^24|16 bits per colour|EXIF|transparent|mode \w+|values of type|MONOCHROME|channel\(s\)"),
     ("D5", r"voxels of type|photometric|dimensions|frames in one file|has the shape"),
     ("D7", r"may not be read|not there any more|has gone|there is no |no image for|no mask for|several files of one"),
-    ("D7", r"symbolic|link|points to|leads back|would be case|listed|has no row|UTF-8"),
+    ("D7", r"nothing is there|symbolic|link|points to|leads back|would be case|listed|has no row|UTF-8"),
     ("D2", r"the mask"),
 )
 
@@ -86,12 +86,31 @@ class Finding:
 SHOWN = 10
 
 
-def of_problem(problem: str, *, severity: Severity, case: str = "", files: frozenset[str] = frozenset()) -> Finding:
-    """The finding of a line that a reader or an adapter wrote: `key: what is wrong`."""
+def of_problem(
+    problem: str,
+    *,
+    severity: Severity,
+    case: str = "",
+    files: frozenset[str] = frozenset(),
+    known: frozenset[str] = frozenset(),
+    otherwise: Row = "D1",
+) -> Finding:
+    """The finding of a line that a reader or an adapter wrote: `key: what is wrong`.
+
+    Args:
+        problem: The line.
+        severity: Of the finding.
+        case: Id, where it is about one.
+        files: Keys that the line may begin with.
+        known: Keys of files that are empty, or begin as an allowed format does: what cannot be read there is broken,
+            not foreign.
+        otherwise: The row where the text does not tell it.
+    """
     start, separator, rest = problem.partition(": ")
     keys = [key for key in start.split(", ") if key in files]
     message = rest if separator and (keys or start == case) else problem
-    row = row_of(message)
+    row = row_of(message, otherwise)
+    row = "D1" if row == "S8" and " not a" in f" {message}" and known.intersection(keys) else row
     remedy = _REMEDIES[row] if severity == "refused" else "It is left out (data.on_bad_case: quarantine)."
     return Finding(row=row, severity=severity, message=message, remedy=remedy, case=case, file=keys[0] if keys else "")
 
@@ -101,6 +120,6 @@ def remedy_of(row: Row) -> str:
     return _REMEDIES[row]
 
 
-def row_of(message: str) -> Row:
-    """The row that a message of a reader or an adapter belongs to; D1 where nothing else fits."""
-    return next((row for row, pattern in _PATTERNS if re.search(pattern, message)), "D1")
+def row_of(message: str, otherwise: Row = "D1") -> Row:
+    """The row that a message of a reader or an adapter belongs to; `otherwise` where none fits."""
+    return next((row for row, pattern in _PATTERNS if re.search(pattern, message)), otherwise)

@@ -15,6 +15,25 @@ _NIFTI_START = 1024
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError, zlib.error)
 
 
+_MAGICS = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"BM",
+    b"GIF8",
+    b"\x1f\x8b",
+    b"\x89HDF",
+    b"PK",
+    b"\x93NUMPY",
+)
+
+
+def is_known(data: bytes) -> bool:
+    """Whether a file is empty, or begins as one of an allowed format: if it cannot be read, it is broken."""
+    return not data or data.startswith(_MAGICS) or data[128:132] == b"DICM"
+
+
 def decisions(data: bytes, *, is_image: bool, is_label: bool) -> tuple[str, ...]:
     """Lines such as "paletted: its colours are taken" of one file; none of a file that cannot be read."""
     try:

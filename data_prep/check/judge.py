@@ -91,6 +91,12 @@ def of_privacy(survey: Survey, discovery: Discovery, config: DataConfig, *, uplo
         )
 
 
+def are_names(ids: Iterable[str]) -> bool:
+    """Whether these ids could be those of a data set: each once, and text."""
+    names = list(ids)
+    return len(set(names)) == len(names) and not any(map(_is_no_text, names))
+
+
 def _finding(row: Row, severity: Severity, message: str, tally: Tally, *, remedy: str | None = None) -> Finding:
     return Finding(
         row=row,

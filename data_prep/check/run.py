@@ -51,6 +51,7 @@ def check_source(
     executor: Executor,
     on_progress: OnProgress = lambda done, total, what: None,
     upload: bool = False,
+    pictures: bool = True,
 ) -> CheckReport:
     """Look at everything in a source that could spoil a training, and say it in one report.
 
@@ -62,6 +63,7 @@ def check_source(
         executor: Where tasks run.
         on_progress: Told after every task.
         upload: Whether the store will be in `s3://`: case ids that identify somebody are then refused.
+        pictures: Whether to draw thumbnails, for the page: of at most 60 cases, which are read once more.
 
     Raises:
         StorageUnreachableError, AuthError: the source cannot be reached.
@@ -74,7 +76,7 @@ def check_source(
     survey = _survey(check, found)
     _judge(check, found.discovery, survey, upload=upload)
     check.add(list(judge.of_names(found.discovery, found.files)))
-    return _report(check, found, survey, _draw(check, survey), started)
+    return _report(check, found, survey, _draw(check, survey) if pictures else (), started)
 
 
 def _discover(check: _Check) -> Found:
@@ -83,7 +85,7 @@ def _discover(check: _Check) -> Found:
         found = discover(adapter, check.source, check.config)
     except DataError as error:
         found = Found(discovery=None, problems=(error.message, *error.problems), files=frozenset())
-    check.add([of_problem(line, severity="refused", files=found.files) for line in found.problems])
+    check.add([of_problem(line, severity="refused", files=found.files, otherwise="D7") for line in found.problems])
     if found.discovery is not None:
         if not found.discovery.cases and not found.problems:
             message = "no case was found; check data.source and data.adapter"
@@ -103,7 +105,7 @@ def _survey(check: _Check, found: Found) -> Survey:
     for done, (case, result) in enumerate(zip(cases, results, strict=True), start=1):
         seen = result if isinstance(result, Look) else Look(problems=(_died(case, result),))
         keys = frozenset((*case.images, *case.labels))
-        problems = [of_problem(p, severity=severity, case=case.id, files=keys) for p in seen.problems]
+        problems = [of_problem(p, severity=severity, case=case.id, files=keys, known=seen.known) for p in seen.problems]
         check.add(problems, [(case,)] * len(problems))
         survey.add(case, seen)
         check.on_progress(done, len(cases), "cases")
@@ -126,7 +128,7 @@ def _judge(check: _Check, discovery: Discovery, survey: Survey, *, upload: bool)
     check.add(list(judge.of_values(survey)))
     check.add(list(judge.of_classes(survey)))
     check.add(list(judge.of_privacy(survey, discovery, check.config, upload=upload)))
-    if survey.good and len({case.id for case in survey.good}) == len(survey.good):
+    if survey.good and judge.are_names(case.id for case in survey.good):
         judged = leaks.find(check.source, check.config, survey, group_by=group_by)
         check.add(judged.findings, judged.pairs)
 
