@@ -5,14 +5,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_AT_ONCE = 2**18
+"""Values that are counted together: counting takes 8 bytes for each, whatever their type."""
+
 
 def distinct(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """The values of an array, ascending, and the count of each."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2 or not values.size:
         found, counts = np.unique(values, return_counts=True)
         return found, counts.astype(np.int64)
-    low = int(values.min())
-    counts = np.bincount(values.ravel() if low == 0 else (values.astype(np.int32) - low).ravel())
+    low, high = int(values.min()), int(values.max())
+    counts = np.zeros(high - low + 1, dtype=np.int64)
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, _AT_ONCE):
+        counts += np.bincount(flat[start : start + _AT_ONCE].astype(np.int64) - low, minlength=len(counts))
     positions = np.flatnonzero(counts)
     return positions + low, counts[positions].astype(np.int64)
 

@@ -174,7 +174,7 @@ def _series(source: Location, case: Case, problems: list[str]) -> Series | None:
     for key in case.images:
         found = attempt(problems, key, partial(_read_frames, source, key))
         frames += [Placed(key=key, frame=frame) for frame in found or ()]
-    return None if problems else attempt(problems, case.id, lambda: stack(frames))
+    return None if problems else attempt(problems, f"the series of {case.images[0]}", lambda: stack(frames))
 
 
 def _read_frames(source: Location, key: str) -> list[Frame]:
