@@ -1,5 +1,6 @@
-"""Verbs about data sets: data prepare, ls, show."""
+"""Verbs about prepared data sets: data prepare, ls, show, rm, gc."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from udt_cluster.cli.options import AsJson, JobFile, Overrides, TargetName
-from udt_cluster.cli.output import coloured, duration, number, say, show, show_json, show_pairs, show_table, size
+from udt_cluster.cli.output import (
+    coloured,
+    duration,
+    number,
+    say,
+    show,
+    show_json,
+    show_pairs,
+    show_table,
+    size,
+)
 from udt_cluster.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets, and look at them.")
@@ -28,7 +39,7 @@ def prepare(
 
     What is there already is not made again.
     """
-    from udt_cluster.cluster.catalog import prepare_data
+    from udt_cluster.cluster.datasets import prepare_data
     from udt_cluster.cluster.targets import current_target
     from udt_cluster.config.load import load_job
 
@@ -46,7 +57,7 @@ def prepare(
 @app.command("ls")
 def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
     """List the prepared data sets of a target."""
-    from udt_cluster.cluster.catalog import data_sets
+    from udt_cluster.cluster.datasets import data_sets
     from udt_cluster.cluster.targets import current_target
 
     found = data_sets(current_target(target))
@@ -80,7 +91,7 @@ def show_one(
     as_json: AsJson = False,
 ) -> None:
     """Show a data set: cases, classes, values."""
-    from udt_cluster.cluster.catalog import show_data
+    from udt_cluster.cluster.datasets import show_data
     from udt_cluster.cluster.targets import current_target
 
     if preview is not None and not preview.absolute().parent.is_dir():
@@ -92,6 +103,52 @@ def show_one(
     _show_facts(found)
     _show_fingerprint(found.get("info", {}))
     show_pairs([("preview", str(found.get("preview", "")))])
+
+
+@app.command("rm")
+def remove(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="A URI, or DATASET/VERSION as `data ls` shows it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a prepared data set.
+
+    One that an unfinished job or a registered model uses is kept.
+    """
+    from udt_cluster.cluster.datasets import remove_data
+    from udt_cluster.cluster.targets import current_target
+
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Delete {uri}?", abort=True, err=True)
+    found = remove_data(current_target(target), uri)
+    if as_json:
+        show_json({"removed": found["uri"]})
+    else:
+        show(f"{_name(found)} is deleted; preparing it again makes the same version")
+
+
+@app.command("gc")
+def collect(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what nothing uses: old versions, and what broken-off preparations left.
+
+    What an unfinished job or a registered model uses stays, and so does what is being prepared now.
+    """
+    from udt_cluster.cluster.datasets import collect_data
+    from udt_cluster.cluster.targets import current_target
+
+    found = collect_data(current_target(target), dry_run=dry_run)
+    if as_json:
+        show_json(found)
+        return
+    if found:
+        show_table(["WHAT", "SIZE", "WHY"], [(f["uri"], size(f["bytes"]), f["why"]) for f in found])
+    total = size(sum(entry["bytes"] for entry in found))
+    say(f"{'would delete' if dry_run else 'deleted'}: {len(found)}, {total}")
 
 
 def _name(found: Mapping[str, Any]) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from udt_cluster.errors import DataError
 
 if TYPE_CHECKING:
+    from data_prep.case import Discovery
     from data_prep.detect import Guess
+    from udt_cluster.config.data import DataConfig
 
 _FOLDS = 5
 _JOB = """\
@@ -56,6 +58,46 @@ class Draft:
     found: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A folder that was looked at: what it seems to be, its settings, and what the adapter found with them."""
+
+    guess: "Guess"
+    config: "DataConfig"
+    discovery: "Discovery"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Fields of `data` that are worth a line in a job file."""
+        group_by = {"group_by": self.config.group_by} if self.config.group_by else {}
+        return {**group_by, **{name: value for name, value in self.guess.settings.items() if name != "group_by"}}
+
+
+def look_at(source: str) -> Look:
+    """Find out how a folder is read; folds are as many as its groups allow, 5 at most.
+
+    Raises:
+        DataError: no layout of images with masks was recognised, or its files do not fit together.
+    """
+    from data_prep.adapters import get
+    from data_prep.detect import detect
+    from udt_cluster.config.data import DataConfig, SplitsConfig
+    from udt_cluster.storage import Location
+
+    place = Location.parse(source)
+    guess = detect(place)
+    settings = {name: value for name, value in guess.settings.items() if name != "group_by"}
+    config = DataConfig(adapter=guess.adapter, source=place.uri, size=guess.size, **settings)
+    discovery = get(guess.adapter).discover(place, config)
+    groups = {case.group for case in discovery.cases if case.split != "test"}
+    if len(groups) < 2:
+        raise DataError(f"{source}: {len(groups)} cases to train on; training and validation need one each at least")
+    decided: dict[str, Any] = {"splits": SplitsConfig(k=min(_FOLDS, len(groups)))}
+    if not discovery.patients_known:
+        decided["group_by"] = "case"
+    return Look(guess=guess, config=config.model_copy(update=decided), discovery=discovery)
+
+
 def draft(source: Path, file: Path) -> Draft:
     """Look at a folder and write its job.
 
@@ -64,44 +106,29 @@ def draft(source: Path, file: Path) -> Draft:
         file: Where the job file will lie; its comments name it.
 
     Raises:
-        DataError: no layout of images with masks was recognised, or its files do not fit together.
+        DataError: as :func:`look_at`.
     """
-    from data_prep.adapters import get
-    from data_prep.detect import detect
-    from udt_cluster.config.data import DataConfig
-    from udt_cluster.storage import Location
-
-    place = Location.parse(str(source.resolve()))
-    guess = detect(place)
-    settings = {**guess.settings, "source": place.uri}
-    config = DataConfig(adapter=guess.adapter, size=guess.size, **settings)
-    discovery = get(guess.adapter).discover(place, config)
-    groups = {case.group for case in discovery.cases if case.split != "test"}
-    if len(groups) < 2:
-        raise DataError(f"{source}: {len(groups)} cases to train on; training and validation need one each at least")
-    if not discovery.patients_known:
-        settings["group_by"] = "case"
-    folds = min(_FOLDS, len(groups))
+    found = look_at(str(source.resolve()))
     return Draft(
-        text=_text(source, file, guess, {**settings, "source": str(source.resolve())}, folds),
-        adapter=guess.adapter,
-        cases=len(discovery.cases),
-        found=(*guess.found, f"{len(discovery.cases)} cases", *discovery.warnings),
+        text=_text(source, file, found),
+        adapter=found.guess.adapter,
+        cases=len(found.discovery.cases),
+        found=(*found.guess.found, f"{len(found.discovery.cases)} cases", *found.discovery.warnings),
     )
 
 
-def _text(source: Path, file: Path, guess: "Guess", settings: Mapping[str, Any], folds: int) -> str:
+def _text(source: Path, file: Path, found: Look) -> str:
     folder = source.resolve().name
     return _JOB.format(
         folder=folder,
-        found=guess.found[0],
+        found=found.guess.found[0],
         file=file,
         name=re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")[:50] or "my-data",
-        source=json.dumps(settings["source"], ensure_ascii=False),
-        adapter=guess.adapter,
-        settings="".join(f"{line}\n" for line in _lines({k: v for k, v in settings.items() if k != "source"})),
-        size=list(guess.size),
-        folds=folds,
+        source=json.dumps(str(source.resolve()), ensure_ascii=False),
+        adapter=found.guess.adapter,
+        settings="".join(f"{line}\n" for line in _lines(found.settings)),
+        size=list(found.guess.size),
+        folds=found.config.splits.k,
     )
 
 

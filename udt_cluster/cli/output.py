@@ -4,7 +4,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ STATE_COLOURS = {
     "LOST": "red",
     "STOPPED": "magenta",
 }
+_SECONDS_BETWEEN_LINES = 2.0
 Rows = Sequence[Sequence[str]]
 
 
@@ -99,6 +101,20 @@ def between(start: str, end: str) -> str:
     """The time from one ISO time to another; empty when there is no end yet."""
     first, last = _time(start), _time(end)
     return duration((last - first).total_seconds()) if first and last else ""
+
+
+class Progress:
+    """Says how far something is, at most every two seconds."""
+
+    def __init__(self, tell: Callable[[str], None] = say) -> None:
+        self._tell = tell
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Report `done` of `total`."""
+        if time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            self._tell(f"{what} {done}/{total} [{'#' * (20 * done // max(total, 1)):<20}]")
 
 
 def counted(count: int, noun: str) -> str:

@@ -1,0 +1,175 @@
+"""Data sets of a target, as a person asks for them: prepare, list, show, remove what nothing uses."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from udt_cluster.cluster import jobs, local
+from udt_cluster.cluster.catalog import models
+from udt_cluster.cluster.record import LOST, TERMINAL, JobRecord, data_folder
+from udt_cluster.cluster.submit import look_at_source
+from udt_cluster.cluster.targets import LOCAL, Target
+from udt_cluster.config.job import Job
+from udt_cluster.errors import RefusedError, UsageError
+from udt_cluster.storage import Location, read_commit
+
+if TYPE_CHECKING:
+    from data_prep.check import CheckReport
+    from udt_cluster.config.data import DataConfig
+
+COMMIT = "COMMIT"
+
+
+def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable[[str], None]) -> dict[str, Any]:
+    """Prepare the job's data set, into the target's storage or `to`; with `to` on this machine, which sees the source.
+
+    A version that is there already is only looked at, and no server is started.
+
+    Returns:
+        location, version, already_there, seconds, warnings, cases, samples.
+
+    Raises:
+        DataError: the source is refused; every finding is listed.
+    """
+    began = time.monotonic()
+    if to is not None:
+        target = Target(LOCAL, storage=to)
+    version = look_at_source(job).version
+    storage = _storage(target)
+    location = data_folder(storage, job) / version if version else None
+    there = location is not None and read_commit(location) is not None
+    if location is None or not there:
+        location = _prepare(job, target, on_event)
+    return {**_facts(location), "already_there": there, "seconds": round(time.monotonic() - began, 2)}
+
+
+def _prepare(job: Job, target: Target, say: Callable[[str], None]) -> Location:
+    """Run a job that has the first stage only, and wait for it."""
+    only = Job.from_json(job.model_copy(update={"stages": ("prepare",)}).to_json())
+    submitted = jobs.submit(only, target=target, job_text=only.to_json(), on_event=say)
+    said = ""
+
+    def tell(status: jobs.JobStatus) -> None:
+        nonlocal said
+        if status.message != said:
+            said = status.message
+            say(said)
+
+    status = jobs.follow(target, submitted.id, on_update=tell)
+    jobs.raise_for(status)
+    return Location.parse(status.results["prepare"]["uri"])
+
+
+def check_data(config: "DataConfig", *, target: Target, on_progress: Callable[[int, int, str], None]) -> "CheckReport":
+    """Look at every case of a source, on the cores of this machine; nothing is written.
+
+    Where the target's storage is in S3, names that tell who somebody is are refused as an upload of them would be.
+    """
+    from data_prep.check import check_source
+    from data_prep.processes import ProcessExecutor
+
+    report: CheckReport = check_source(
+        config, executor=ProcessExecutor(), on_progress=on_progress, upload=not _storage(target).is_local
+    )
+    return report
+
+
+def in_use(target: Target) -> dict[str, str]:
+    """Versions of data sets that must stay: version -> which job or model needs it.
+
+    Jobs that have not ended (a lost one may be resumed), and every registered model.
+    """
+    used = {}
+    storage = _storage(target)
+    for status in jobs.list_jobs(target):
+        if status.state in TERMINAL - {LOST}:
+            continue
+        record = JobRecord(storage, status.id)
+        for version in (record.record().data_version, status.results.get("prepare", {}).get("version", "")):
+            used[version] = f"job {status.id} ({status.state})"
+    for model in models(target):
+        used[model["data_version"] or ""] = f"model {model['name']} version {model['version']}"
+    used.pop("", None)
+    return used
+
+
+def remove_data(target: Target, uri: str) -> dict[str, Any]:
+    """Remove one version.
+
+    Raises:
+        RefusedError: a job that has not ended, or a registered model, needs it.
+    """
+    from udt_cluster.data import remove_version
+
+    location = _find(target, uri)
+    if reason := in_use(target).get(location.name):
+        raise RefusedError(f"{location.parent.name}/{location.name} is used by {reason}; remove that first")
+    facts = _facts(location)
+    remove_version(location)
+    return facts
+
+
+def collect_data(target: Target, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Remove versions that no job and no model uses, and what broken-off preparations have left."""
+    from udt_cluster.data import collect
+
+    root = _storage(target) / "data"
+    return [vars(found) for found in collect(root, keep=set(in_use(target)), dry_run=dry_run)]
+
+
+def data_sets(target: Target) -> list[dict[str, Any]]:
+    """Every committed version in the target's storage."""
+    root = _storage(target) / "data"
+    keys = [entry.key for entry in root.entries()]
+    return [_facts(root / key.removesuffix(f"/{COMMIT}")) for key in keys if key.endswith(f"/{COMMIT}")]
+
+
+def show_data(target: Target, uri: str, *, preview: Path | None) -> dict[str, Any]:
+    """One data set in detail; with `preview` also a picture of eight augmented training tiles.
+
+    Args:
+        target: Where `DATASET/VERSION` (or a unique prefix of it) is looked up.
+        uri: A URI, or `DATASET/VERSION` as `data ls` shows it.
+        preview: The PNG to write.
+    """
+    from udt_cluster.data import DataStore, Normalization, render_preview
+
+    store = DataStore.open(_find(target, uri))
+    info = store.info
+    if preview is not None:
+        normalization = Normalization.from_fingerprint("auto", info.fingerprint, info.dtype)
+        preview.write_bytes(render_preview(store, normalization))
+    facts = _facts(store.location)
+    return {**facts, "info": info.to_attrs(), **({"preview": str(preview)} if preview else {})}
+
+
+def _storage(target: Target) -> Location:
+    return Location.parse(target.storage or str(local.default_storage()))
+
+
+def _find(target: Target, uri: str) -> Location:
+    if "://" in uri or uri.startswith(("/", ".")):
+        return Location.parse(uri)
+    matching = [entry for entry in data_sets(target) if f"{entry['dataset']}/{entry['version']}".startswith(uri)]
+    if len(matching) == 1:
+        return Location.parse(matching[0]["uri"])
+    known = ", ".join(f"{entry['dataset']}/{entry['version']}" for entry in data_sets(target)) or "none"
+    raise UsageError(f"{len(matching)} data sets answer to {uri!r}; there are: {known}")
+
+
+def _facts(location: Location) -> dict[str, Any]:
+    from udt_cluster.data import DataStore
+
+    store = DataStore.open(location)
+    return {
+        "uri": location.uri,
+        "dataset": store.info.dataset,
+        "version": store.info.version,
+        "cases": len(store.cases.ids),
+        "samples": int(store.cases.num_samples.sum()),
+        "size": list(store.info.size),
+        "classes": list(store.info.class_names),
+        "bytes": sum(record.size for record in store.commit.objects),
+        "warnings": list(store.info.provenance.get("warnings", [])),
+    }
