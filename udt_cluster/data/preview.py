@@ -89,12 +89,18 @@ def _tiles(store: DataStore, normalization: Normalization, *, seed: int, recipe:
             image=normalized.numpy(),
             label=label.numpy(),
             caption=_caption(store, int(sample)),
-            detail=textwrap.fill(drawn.describe(row, colour=colour), _DETAIL_LETTERS),
+            detail=_in_lines(drawn.describe(row, colour=colour)),
         )
         for row, (sample, normalized, label) in enumerate(
             zip(samples, normalization(moved), moved_labels.long(), strict=True)
         )
     ]
+
+
+def _in_lines(words: str) -> str:
+    """As wide as a tile, broken behind commas alone."""
+    unbroken = words.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return textwrap.fill(unbroken, _DETAIL_LETTERS)
 
 
 def _chosen(store: DataStore, seed: int) -> tuple[Indices, torch.Tensor, torch.Tensor]:

@@ -69,6 +69,27 @@ def test_one_seed_gives_one_picture():
     assert first != other
 
 
+@pytest.mark.parametrize(("channels", "dtype"), [(3, "uint8"), (1, "float32"), (2, "uint16")])
+def test_the_strong_recipe_can_be_seen(channels, dtype):
+    store = store_of(*[3] * 10, channels=channels, dtype=dtype)
+    scale = normalization(store)
+    strong = render_preview(store, scale, recipe="strong")
+    assert strong == render_preview(store, scale.with_context(2), recipe="strong"), "neighbours are not shown"
+    pictures = [pixels(png) for png in (strong, render_preview(store, scale, recipe="released"))]
+    assert pictures[0].shape == pictures[1].shape
+    assert (pictures[0] != pictures[1]).any(-1).mean() > 0.1
+    assert count_of(pictures[0], YELLOW) > 8 * 500
+
+
+def test_captions_break_behind_commas_alone():
+    from udt_cluster.data.preview import _in_lines
+
+    lines = _in_lines("rotated +180°, mirrored, zoom 1.30, elastic, brightness +6 %").split("\n")
+    assert [line.replace("\xa0", " ") for line in lines] == [
+        "rotated +180°, mirrored, zoom 1.30, elastic,", "brightness +6 %"
+    ]  # fmt: skip
+
+
 def test_cases_come_before_slices_and_foreground_before_none():
     store = store_of(*[5] * 12)
     store.labels[:20] = 0  # the first four cases are empty: eight others are left
