@@ -32,21 +32,23 @@ _REMEDIES: dict[Row, str] = {
     "S8": "Remove the file, or convert it to PNG, TIFF or NIfTI of a usual size, if you know where it comes from.",
     "S9": "It never reaches the store. Remove it from the files too before you share them.",
 }
+_MOST_SEARCHED = 5000
 _PATTERNS: tuple[tuple[Row, str], ...] = (
-    ("S7", r"archive|gzip bomb|much longer than the .* its header claims"),
-    ("S8", r"more than [\d,]+ pixels|not an image of the allowed formats|not a NIfTI|not a DICOM|no DICOM file"),
-    ("S8", r"document type|DTD|more than [\d,]+ MiB"),
-    ("D1", r"broken|truncated|header claims|no usable affine|its header says|has no (?:data set|array)|not enough mem"),
-    ("D1", r"the worker|died|killed"),
+    ("S7", r"archive|much longer than the .* its header claims"),
+    ("S8", r"more than [\d,]+ (?:pixels|MiB)|not an image of the allowed formats|not a (?:NIfTI|DICOM)|no DICOM file"),
+    ("S8", r"document type|DTD|to any size"),
     (
-        "D3",
-        r"label value|JPEG mask|coloured mask|colou?rs? that|which of them is background|whole numbers|palette with",
+        "D1",
+        r"broken|truncated|claims|no usable affine|its header says|has no (?:data set|array|pixels,)|not enough memory",
     ),
-    ("D2", r"the mask (?:has|lies|is)|affine|different sizes|missing between|slices|outlines? |frame of reference"),
+    ("D3", r"label value|JPEG mask|coloured mask|colou?rs? that|which of them is background|whole numbers"),
+    ("D3", r"palette with|segments overlap"),
+    ("D7", r"there is no |several (?:masks|files|series)|is not here|has no partner"),
+    ("D2", r"the mask (?:has|lies|is)|affine|different sizes|missing between|slices|outlines? |resample|one size a"),
     ("D5", r"NaN|infinit|2\^24|16 bits per colour|EXIF|transparent|mode \w+|values of type|MONOCHROME|channel\(s\)"),
-    ("D5", r"voxels of type|photometric|dimensions|frames in one file|has the shape"),
-    ("D7", r"may not be read|not there any more|has gone|there is no |no image for|no mask for|several files of one"),
-    ("D7", r"nothing is there|symbolic|link|points to|leads back|would be case|listed|has no row|UTF-8"),
+    ("D5", r"compressed as|a table|voxels of type|photometric|dimensions|frames in one file|has the shape"),
+    ("D7", r"may not be read|not there any more|has gone|no image for|no mask for|nothing is there|symbolic|link"),
+    ("D7", r"points to|leads back|would be case|listed|has no row|UTF-8"),
     ("D2", r"the mask"),
 )
 
@@ -108,6 +110,8 @@ def of_problem(
     """
     start, separator, rest = problem.partition(": ")
     keys = [key for key in start.split(", ") if key in files]
+    if not keys and len(files) <= _MOST_SEARCHED:
+        keys = sorted(key for key in files if key in start)[:1]
     message = rest if separator and (keys or start == case) else problem
     row = row_of(message, otherwise)
     row = "D1" if row == "S8" and " not a" in f" {message}" and known.intersection(keys) else row
