@@ -222,6 +222,8 @@ def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") 
         micro_batch_size=engine.plan.micro_size,
         seed=plan.seed,
         augment=job.train.augment,
+        empty_slices=job.data.empty_slices,
+        context_slices=job.data.context_slices,
         **ranks,
     )
     validation = EvalLoader(
@@ -229,6 +231,7 @@ def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") 
         data.validation,
         normalization=data.normalization,
         batch_size=job.evaluate.batch_size,
+        context_slices=job.data.context_slices,
         cache=train.cache,
         **ranks,
     )
