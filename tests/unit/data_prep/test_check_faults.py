@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from data_prep import FileIndex, InProcessExecutor, prepare
 from data_prep.check import CheckReport, Finding, check_source
@@ -398,6 +400,51 @@ def test_fault_S9_text_about_persons_is_in_no_report_and_in_no_store(
         said = "\n".join([str(report.to_dict()), *report.to_lines(), report.to_html(), repr(report)])
         assert not any(word in said for word in WORDS)
         assert not any(word in stored for word in WORDS for stored in objects(prepared(source, tmp_path, adapter)))
+
+
+def dicom_series(folder: Path, number: int) -> None:
+    """Three slices with identifying text wherever there is room for it, and a mask for each."""
+    series = generate_uid(entropy_srcs=[str(number)])
+    for plane in range(3):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data = Dataset()
+        data.file_meta = meta
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        data.SeriesInstanceUID, data.StudyInstanceUID = series, generate_uid()
+        data.PatientName, data.PatientID, data.PatientBirthDate = CANARY[:16], f"MRN0012345{number}", "19540317"
+        data.SeriesDescription = data.InstitutionName = data.ImageComments = CANARY
+        data.private_block(0x0011, "Mustermann", create=True).add_new(1, "LO", CANARY)
+        values = np.kron(np.random.default_rng(number * 10 + plane).integers(0, 900, (8, 8)), np.ones((4, 4)))
+        data.Rows = data.Columns = 32
+        data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME1", 0
+        data.BitsAllocated = data.BitsStored = 16
+        data.HighBit, data.PixelData = 15, values.astype(np.uint16).tobytes()
+        data.ImagePositionPatient, data.PixelSpacing = [0, 0, 5 * plane], [1, 1]
+        data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        path = folder / f"images/s{number}/{plane}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data.save_as(path, enforce_file_format=True)
+        label = np.zeros((32, 32), np.uint8)
+        label[4 : 12 + number, 6:20] = 1
+        save(folder / f"masks/s{number}/{plane}.png", label)
+
+
+def test_fault_S9_text_of_dicom_is_in_no_report_and_in_no_store(tmp_path: Path) -> None:
+    for number in range(4):
+        dicom_series(tmp_path / "scans", number)
+    report = check(tmp_path / "scans", "dicom", pictures=True)
+    named = {finding.message.split()[1] for finding in of(report, "S9", "warning")}
+    assert named == {"PatientName", "PatientID", "PatientBirthDate", "InstitutionName"}
+    assert {"ImageComments", "private", "SeriesDescription"} <= {f.message.split()[1] for f in of(report, "S9", "note")}
+    assert "MONOCHROME1" in only(report, "D5", "note").message
+    assert not report.blocks
+    said = "\n".join([str(report.to_dict()), *report.to_lines(), report.to_html()])
+    words = (*WORDS, "19540317")
+    assert not any(word in said for word in words)
+    stored = objects(prepared(tmp_path / "scans", tmp_path, "dicom"))
+    assert not any(word in content for word in words for content in stored)
 
 
 def prepared(source: Path, tmp_path: Path, adapter: str = "image_folder", **more: object) -> Path:
