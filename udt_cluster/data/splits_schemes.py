@@ -215,7 +215,7 @@ SCHEMES: Mapping[str, Callable[[Pool, SplitsConfig], Assignment]] = {
 
 
 def did_you_mean(name: str, ids: Sequence[str]) -> str:
-    """ ", did you mean 'case_001'?" for a name that is no case id; nothing where none is near, or among very many."""
+    """What to add to a message on a name that is no case id: the nearest id, nothing among very many ids."""
     near = difflib.get_close_matches(name, ids, n=1) if len(ids) <= _COMPARED else []
     return f", did you mean {near[0]!r}?" if near else ""
 

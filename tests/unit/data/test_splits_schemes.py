@@ -58,6 +58,7 @@ def test_no_group_is_on_two_sides_and_nothing_is_lost(scheme, table, seed):
     assert set(splits.test) == tests
     assert splits.k == len(splits.folds)
     for fold in splits.folds:
+        assert all(list(side) == sorted(side, key=lambda case: cases.ids[case]) for side in (fold.train, splits.test))
         assert fold.train
         assert fold.validation
         sides = [set(fold.train), set(fold.validation), tests]
@@ -109,6 +110,17 @@ def test_a_rare_class_is_shared_out():
         assert [len(fold.validation) for fold in folds] == [20, 20, 20]
     by_chance = [split(cases, k=3, seed=seed).folds for seed in range(5)]
     assert any(presence[list(fold.validation), 2].sum() != 2 for folds in by_chance for fold in folds)
+
+
+def test_a_rare_class_is_shared_out_beside_a_large_group():
+    """Counting cases alone would give all four to the fold that the large group is not in."""
+    groups = ["large"] * 8 + [f"rare{n}" for n in range(4)] + [f"plain{n}" for n in range(8)]
+    cases = make_cases([f"{group}-{n}" for n, group in enumerate(groups)], groups=groups)
+    presence = np.array([[True, True, group.startswith("rare")] for group in groups])
+    for seed in range(5):
+        folds = split(cases, presence=presence, scheme="stratified_group_kfold", k=2, seed=seed).folds
+        assert [int(presence[list(fold.validation), 2].sum()) for fold in folds] == [2, 2]
+        assert [len(fold.validation) for fold in folds] == [10, 10]
 
 
 def test_cases_without_foreground_are_shared_out_too():
