@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,15 @@ from udt_cluster.cli.output import (
     size,
 )
 from udt_cluster.errors import UsageError
+
+
+class Recipe(StrEnum):
+    """As in `train.augment`."""
+
+    RELEASED = "released"
+    STRONG = "strong"
+    NONE = "none"
+
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets, and look at them.")
 
@@ -87,6 +97,7 @@ def show_one(
             show_default=False,
         ),
     ] = None,
+    augment: Annotated[Recipe, typer.Option("--augment", help="The recipe that the tiles show.")] = Recipe.RELEASED,
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +107,7 @@ def show_one(
 
     if preview is not None and not preview.absolute().parent.is_dir():
         raise UsageError(f"--preview {preview}: there is no folder {preview.absolute().parent}")
-    found = show_data(current_target(target), uri, preview=preview)
+    found = show_data(current_target(target), uri, preview=preview, augment=augment.value)
     if as_json:
         show_json(found)
         return

@@ -125,13 +125,14 @@ def data_sets(target: Target) -> list[dict[str, Any]]:
     return [_facts(root / key.removesuffix(f"/{COMMIT}")) for key in keys if key.endswith(f"/{COMMIT}")]
 
 
-def show_data(target: Target, uri: str, *, preview: Path | None) -> dict[str, Any]:
+def show_data(target: Target, uri: str, *, preview: Path | None, augment: str = "released") -> dict[str, Any]:
     """One data set in detail; with `preview` also a picture of eight augmented training tiles.
 
     Args:
         target: Where `DATASET/VERSION` (or a unique prefix of it) is looked up.
         uri: A URI, or `DATASET/VERSION` as `data ls` shows it.
         preview: The PNG to write.
+        augment: The recipe that it shows.
     """
     from udt_cluster.data import DataStore, Normalization, render_preview
 
@@ -139,7 +140,7 @@ def show_data(target: Target, uri: str, *, preview: Path | None) -> dict[str, An
     info = store.info
     if preview is not None:
         normalization = Normalization.from_fingerprint("auto", info.fingerprint, info.dtype)
-        preview.write_bytes(render_preview(store, normalization))
+        preview.write_bytes(render_preview(store, normalization, recipe=augment))
     facts = _facts(store.location)
     return {**facts, "info": info.to_attrs(), **({"preview": str(preview)} if preview else {})}
 
