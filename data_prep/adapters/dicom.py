@@ -52,9 +52,9 @@ class Dicom:
     def discover(self, source: Location, config: DataConfig) -> Discovery:
         """Group the files to series by their headers, and find the masks of each."""
         tree = SourceTree.of(source)
-        headers = _headers(tree)
+        headers, broken = _headers(tree)
         images = _images(headers)
-        if not images:
+        if not images and not broken:
             raise DataError(f"{source}: there are no DICOM images. data.source must hold the files of the series.")
         segmentations: dict[str, list[str]] = defaultdict(list)
         for key, header in headers.items():
@@ -67,9 +67,9 @@ class Dicom:
         kept = [image for image in images if labels[image.id]]
         used = [key for image in kept for key in (*image.files, *labels[image.id])]
         return Discovery(
-            cases=_cases(kept, labels),
+            cases=(*(_unreadable(key) for key in broken), *_cases(kept, labels)),
             patients_known=all(image.patient for image in kept),
-            files=tree.select(used),
+            files=tree.select([*used, *broken]),
             warnings=tuple(_warnings(headers, kept, len(images) - len(kept))),
         )
 
@@ -77,6 +77,8 @@ class Dicom:
         """One series as a volume, or one image."""
         problems: list[str] = []
         with quiet_warnings():
+            if not case.labels:
+                raise CaseError(_look(source, case.images[0])[1] or [f"{case.images[0]}: belongs to no series"])
             series = _series(source, case, problems)
             label = read_label(source, case, series, config, problems) if series else None
         if problems or series is None or label is None:
@@ -86,20 +88,18 @@ class Dicom:
         return RawCase(image=np.ascontiguousarray(planes), label=label, spacing=image.spacing, affine=image.affine)
 
 
-def _headers(tree: SourceTree) -> dict[str, DicomHeader]:
-    """The headers of all DICOM files, by key.
-
-    Raises:
-        DataError: files that are called DICOM and are none, or are broken.
-    """
+def _headers(tree: SourceTree) -> tuple[dict[str, DicomHeader], list[str]]:
+    """The headers of all DICOM files by key, and the keys of those that are broken or only called DICOM."""
     keys = [key for key in tree.entries if not key.lower().endswith(_OTHERS) and not key.endswith("DICOMDIR")]
-    problems: list[str] = []
     with quiet_warnings(), ThreadPoolExecutor(_THREADS, thread_name_prefix="udt-dicom") as pool:
-        found = pool.map(lambda key: attempt(problems, key, lambda: _read_header(tree.location, key)), keys)
-        headers = {key: header for key, header in zip(keys, found, strict=True) if header}
-    if problems:
-        raise DataError(f"{tree.location}: {len(problems)} DICOM files cannot be used", sorted(problems))
-    return headers
+        found = dict(zip(keys, pool.map(partial(_look, tree.location), keys), strict=True))
+    headers = {key: header for key, (header, _) in found.items() if header}
+    return headers, sorted((key for key, (_, problems) in found.items() if problems), key=natural_order)
+
+
+def _look(source: Location, key: str) -> tuple[DicomHeader | None, list[str]]:
+    problems: list[str] = []
+    return attempt(problems, key, partial(_read_header, source, key)), problems
 
 
 def _read_header(source: Location, key: str) -> DicomHeader | None:
@@ -131,6 +131,12 @@ def _images(headers: Mapping[str, DicomHeader]) -> list[_Image]:
             for k in keys
         ]
     return images
+
+
+def _unreadable(key: str) -> Case:
+    """A file that belongs to nothing yet is a case, so that `data.on_bad_case` decides about it and not discovery."""
+    name = f"file-{_digest(key)}"
+    return Case(id=name, group=name, split="unknown", images=(key,), labels=())
 
 
 def _digest(identifier: str) -> str:

@@ -12,11 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_prep import adapters
+from data_prep import FileIndex, InProcessExecutor, adapters, prepare
 from data_prep.case import CaseError, Discovery, RawCase
 from data_prep.readers import ReaderError, read_hdf5
 from data_prep.readers.arrays import read_npz
 from udt_cluster.config.data import DataConfig
+from udt_cluster.data import DataStore
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 
@@ -115,6 +116,30 @@ def test_msd_hippocampus_agrees_with_nibabel(udt_test_data: Path) -> None:
         slices.update(nibabel=reference.shape[2], ours=len(raw.label))
     assert np.array_equal(ours, counts)
     assert slices["ours"] == slices["nibabel"]
+
+
+def test_msd_hippocampus_in_the_store(udt_test_data: Path, tmp_path: Path) -> None:
+    settings = config(udt_test_data / "hippocampus_msd", "nifti", group_by="case", slice_axis="coronal")
+    index = FileIndex(tmp_path / "i.db")
+    found = prepare(settings, "hippocampus", Location.parse(tmp_path / "s"), executor=InProcessExecutor(), index=index)
+    store = DataStore.open(found.location)
+    labels = sorted((udt_test_data / "hippocampus_msd" / "labelsTr").glob("*.nii.gz"))
+    volumes = [np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj).astype(np.uint8) for path in labels]
+    assert len(store.cases) == len(volumes) == 24
+    assert store.num_samples == sum(volume.shape[1] for volume in volumes)
+    for number, volume in enumerate(volumes):
+        assert np.array_equal(store.native_label(number), volume.transpose(1, 2, 0))
+    assert store.info.class_names == ("background", "Anterior", "Posterior")
+    assert store.info.channels == 1
+
+
+def test_acdc_lists_of_the_real_files_are_the_official_split(udt_test_data: Path) -> None:
+    source = udt_test_data / "acdc_h5"
+    found = discover(config(source, "acdc"))
+    names = {"train": "train.list", "validation": "val.list", "test": "test.list"}
+    for split, name in names.items():
+        listed = {line.strip().partition("_slice_")[0] for line in (source / name).read_text().splitlines()}
+        assert {case.id for case in found.cases if case.split == split} == listed - {""}, split
 
 
 @pytest.mark.parametrize(("axis", "order"), [("axial", (2, 1, 0)), ("coronal", (1, 2, 0)), ("sagittal", (0, 2, 1))])

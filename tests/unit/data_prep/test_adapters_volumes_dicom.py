@@ -341,9 +341,8 @@ def test_compressed_files_are_decoded_or_refused_by_name(series: Write, tmp_path
 
 def test_fault_s7_deflated_files_are_not_unpacked(series: Write, tmp_path: Path) -> None:
     series("a", change=lambda n, s: setattr(s.file_meta, "TransferSyntaxUID", DeflatedExplicitVRLittleEndian))
-    problems = refusal(config(tmp_path))
-    assert len(problems) == DEPTH
-    assert "images/a/IM001: a deflated DICOM file" in problems[0]
+    assert len(discover(config(tmp_path)).cases) == DEPTH
+    assert "images/a/IM001: a deflated DICOM file" in complaint(config(tmp_path))
 
 
 def enhanced(**more: object) -> Dataset:
@@ -412,14 +411,28 @@ def test_fault_d7_series_and_masks_without_a_partner_are_listed(series: Write, t
     series("b")
     nifti_of(masks()[0], tmp_path / "masks" / "b.nii.gz")
     nifti_of(masks()[0], tmp_path / "masks" / "c.nii.gz")
-    (tmp_path / "images" / "b" / "no.dcm").write_bytes(b"no dicom")
-    assert "images/b/no.dcm: not a DICOM file" in refusal(config(tmp_path))[0]
-    (tmp_path / "images" / "b" / "no.dcm").unlink()
     problems = refusal(config(tmp_path))
     assert len(problems) == 2
     assert "images/a/IM001: there is no mask for this series (5 files)" in problems[0]
     assert "masks/a.nii.gz" in problems[0]
     assert problems[1] == "masks/c.nii.gz: there is no series for this mask"
+
+
+def test_fault_d1_a_file_that_is_no_dicom_is_a_bad_case_beside_the_good_ones(series: Write, tmp_path: Path) -> None:
+    series("a")
+    nifti_of(masks()[0], tmp_path / "masks" / "a.nii.gz")
+    (tmp_path / "images" / "a" / "empty.dcm").write_bytes(b"")
+    without_series = ct_slice(generate_uid(), 0)
+    del without_series.SeriesInstanceUID
+    save(without_series, tmp_path / "images" / "a" / "lost.dcm")
+    found = discover(config(tmp_path))
+    assert [case.id.partition("-")[0] for case in found.cases] == ["file", "file", "series"]
+    assert found.patients_known
+    assert "images/a/empty.dcm" in {entry.key for entry in found.files}
+    assert "images/a/empty.dcm: not a DICOM file" in complaint(config(tmp_path))
+    with pytest.raises(CaseError, match=r"images/a/lost\.dcm: has no SeriesInstanceUID"):
+        read(config(tmp_path), 1)
+    assert read(config(tmp_path), 2).label.any()
 
 
 def test_series_without_a_segmentation_are_left_out_and_said_where_others_have_one(
