@@ -37,7 +37,7 @@ _BROKEN = (
     lzma.LZMAError,
     gzip.BadGzipFile,
     EOFError,
-    NotImplementedError,
+    RuntimeError,  # a compression that zipfile does not know
     ValueError,
 )
 

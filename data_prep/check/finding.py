@@ -127,3 +127,8 @@ def remedy_of(row: Row) -> str:
 def row_of(message: str, otherwise: Row = "D1") -> Row:
     """The row that a message of a reader or an adapter belongs to; `otherwise` where none fits."""
     return next((row for row, pattern in _PATTERNS if re.search(pattern, message)), otherwise)
+
+
+def printable(text: str) -> str:
+    """Names of files as they can be shown anywhere: no control signs, no halves of characters."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

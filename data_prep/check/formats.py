@@ -93,7 +93,7 @@ def _dicom(data: bytes) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["PhotometricInterpretation"])
-    except (InvalidDicomError, AttributeError, NotImplementedError):
+    except (InvalidDicomError, AttributeError, RuntimeError):
         return
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
         yield "MONOCHROME1: values are inverted, so that high is bright as everywhere else"

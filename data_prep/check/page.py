@@ -2,14 +2,15 @@
 
 import base64
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
+from typing import Protocol
 
-from data_prep.check.finding import ROWS, SEVERITIES, Finding, Severity
+from data_prep.check.facts import Facts, Sample
+from data_prep.check.finding import ROWS, SEVERITIES, Finding, Severity, printable
 from data_prep.check.page_charts import bar, bars, histogram, ranges
 from data_prep.check.page_style import CSS
 from data_prep.check.pictures import CLASS_COLORS
-from data_prep.check.report import CheckReport, printable
 
 _MOST_PICTURE_BYTES = 3_000_000
 _MOST_FINDINGS = 300
@@ -21,7 +22,46 @@ _NONE = {
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def render(report: CheckReport) -> str:
+class Checked(Protocol):
+    """What the page shows: a CheckReport."""
+
+    @property
+    def source(self) -> str:
+        """Where the files are."""
+
+    @property
+    def adapter(self) -> str:
+        """Which layout."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Of cases, slices, files and findings."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the data set is like."""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """A few cases as they are."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether training must not start."""
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+
+    def of(self, severity: Severity) -> list[Finding]:
+        """Findings of one severity."""
+
+
+def render(report: Checked) -> str:
     """The page, less than 5 MB: pictures up to 3 MB, at most 300 findings of each severity."""
     pictures = _Pictures()
     body = "".join(
@@ -63,7 +103,7 @@ def _text(text: str) -> str:
     return escape(printable(text), quote=True)
 
 
-def _header(report: CheckReport) -> str:
+def _header(report: Checked) -> str:
     kind = "refused" if report.blocks else "warning" if report.of("warning") else "passed"
     counts = report.counts
     tiles = [
@@ -85,7 +125,7 @@ def _header(report: CheckReport) -> str:
     )
 
 
-def _findings(report: CheckReport, severity: Severity, pictures: _Pictures) -> str:
+def _findings(report: Checked, severity: Severity, pictures: _Pictures) -> str:
     found = report.of(severity)
     count = f' <span class="faint">{len(found)}</span>' if found else ""
     title = f'<h2 id="{severity}">{_TITLES[severity]}{count}</h2>'
@@ -129,7 +169,7 @@ def _finding(finding: Finding, pictures: _Pictures) -> str:
     return f'<li class="finding"><div>{head}<p>{_text(finding.message)}</p>{also}{remedy}</div>{picture}</li>'
 
 
-def _facts(report: CheckReport) -> Iterator[str]:
+def _facts(report: Checked) -> Iterator[str]:
     facts = report.facts
     if facts.classes and any(share.cases for share in facts.classes):
         yield f'<section><h2>Classes</h2><div class="card">{_classes(report)}</div></section>'
@@ -164,7 +204,7 @@ def _facts(report: CheckReport) -> Iterator[str]:
     yield f'<section><h2>Cases</h2><div class="grid">{shown}</div></section>' if shown else ""
 
 
-def _classes(report: CheckReport) -> str:
+def _classes(report: Checked) -> str:
     classes = report.facts.classes
     splits = [name for name in ("train", "validation", "test") if any(name in share.pixels for share in classes)]
     totals = {split: sum(share.pixels.get(split, 0) for share in classes) or 1 for split in splits}
@@ -184,7 +224,7 @@ def _classes(report: CheckReport) -> str:
     return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _samples(report: CheckReport, pictures: _Pictures) -> str:
+def _samples(report: Checked, pictures: _Pictures) -> str:
     items = []
     for sample in report.samples:
         picture = pictures.tag(sample.picture, f"Case {sample.case} with the outline of its mask")
@@ -196,7 +236,7 @@ def _samples(report: CheckReport, pictures: _Pictures) -> str:
     return f'<section><h2>A few cases</h2>{lead}<ul class="samples">{"".join(items)}</ul></section>'
 
 
-def _footer(report: CheckReport) -> str:
+def _footer(report: Checked) -> str:
     return (
         f"<footer>udt-cluster data check, {report.seconds:.1f} s. Fields of files are named, never shown. This page "
         "has pictures of patients: keep it where the data is.</footer>"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from data_prep.check.report import Intensity
+from data_prep.check.facts import Intensity
 
 _WIDE, _HIGH = 320, 132
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 16, 20

@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import data_prep.check.judge as judge
+import data_prep.check.leaks as leaks
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, Discovery
-from data_prep.check import judge, leaks
+from data_prep.check.facts import Facts, Sample, facts_of
 from data_prep.check.finding import Finding, Severity, of_problem, remedy_of
 from data_prep.check.look import Look, LookTask, look
 from data_prep.check.pictures import PictureTask, draw
-from data_prep.check.report import CheckReport, Facts, Sample, facts_of, ordered
+from data_prep.check.report import CheckReport, ordered
 from data_prep.check.sources import Found, discover
 from data_prep.check.survey import Survey
 from data_prep.executor import Died, Executor

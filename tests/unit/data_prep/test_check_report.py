@@ -13,9 +13,10 @@ from PIL import Image
 
 from data_prep import InProcessExecutor
 from data_prep.check import ROWS, CheckReport, Finding, check_source
+from data_prep.check.facts import Facts, Intensity, Sample
 from data_prep.check.finding import row_of
 from data_prep.check.look import look
-from data_prep.check.report import Facts, Intensity, Sample, ordered
+from data_prep.check.report import ordered
 from data_prep.executor import Died
 from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
