@@ -95,6 +95,10 @@ class Splits:
             **grown,
         }
 
+    def to_nnunet(self) -> list[dict[str, list[str]]]:
+        """The folds as nnU-Net's `splits_final.json` has them, ids sorted."""
+        return [{"train": self._ids(f.train), "val": self._ids(f.validation)} for f in self.folds]
+
     def _ids(self, cases: Sequence[int]) -> list[str]:
         return sorted(self.case_ids[case] for case in cases)
 

@@ -1,16 +1,13 @@
-"""Splits that somebody else made: nnU-Net's `splits_final.json`, or a file of ours; and the way back to nnU-Net."""
+"""Splits that somebody else made: nnU-Net's `splits_final.json`, or a file of ours."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from udt_cluster.config.data import SplitsConfig
 from udt_cluster.data.splits_schemes import Assignment, Fold, Pool, did_you_mean
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
-
-if TYPE_CHECKING:
-    from udt_cluster.data.splits import Splits
 
 _FORMS = (
     'nnU-Net\'s [{"train": [ids], "val": [ids]}, ...] or {"folds": [{"train": [ids], "validation": [ids]}, ...], '
@@ -44,11 +41,6 @@ def folds_from_file(pool: Pool, config: SplitsConfig) -> Assignment:
     unused = len(pool.cases.ids) - len(used)
     warning = f"data.splits.file does not name {unused} of {len(pool.cases.ids)} cases: they are in no fold"
     return Assignment(folds=made, test=_ordered(pool, tests), warnings=(warning,) if unused else ())
-
-
-def to_nnunet(splits: "Splits") -> list[dict[str, list[str]]]:
-    """The folds as nnU-Net's `splits_final.json` has them, ids sorted."""
-    return [{"train": fold["train"], "val": fold["validation"]} for fold in splits.content()["folds"]]
 
 
 def _named(uri: str, where: str) -> tuple[list[tuple[list[str], list[str]]], list[str]]:

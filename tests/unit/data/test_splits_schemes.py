@@ -12,7 +12,6 @@ from tests.memory_store import make_cases
 from udt_cluster.config.data import SplitsConfig
 from udt_cluster.data.splits import Splits, make_splits
 from udt_cluster.data.splits_classes import class_presence, refuse_absent_classes
-from udt_cluster.data.splits_files import to_nnunet
 from udt_cluster.data.splits_schemes import Fold
 from udt_cluster.errors import DataError
 
@@ -210,7 +209,7 @@ def test_folds_of_nnunet_there_and_back(tmp_path):
     ]
     splits = from_file(cases, tmp_path, folds)
     assert splits.k == 2
-    assert to_nnunet(splits) == folds
+    assert splits.to_nnunet() == folds
     (tmp_path / "elsewhere").mkdir()
     assert from_file(cases, tmp_path / "elsewhere", folds).hash == splits.hash
 
