@@ -82,6 +82,9 @@ def check_source(
 
 
 def _discover(check: _Check) -> Found:
+    if check.source.is_local and check.source.local_path.is_file():
+        check.add([Finding(row="S7", severity="refused", message="data.source is a file, not a folder")])
+        return Found(discovery=None, problems=(), files=frozenset())
     try:
         adapter = get_adapter(check.config.adapter)
         found = discover(adapter, check.source, check.config)

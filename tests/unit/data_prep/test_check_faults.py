@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from data_prep import FileIndex, InProcessExecutor, prepare
+from data_prep.archive import unpack
 from data_prep.check import CheckReport, Finding, check_source
 from data_prep.privacy import Pseudonyms
 from udt_cluster.config.data import DataConfig
@@ -354,6 +355,14 @@ def test_fault_D7_unreadable_files(pairs: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_fault_D7_nothing_there(tmp_path: Path) -> None:
     assert "nothing is there" in only(check(tmp_path / "nowhere"), "D7").message
+
+
+def test_fault_S7_an_archive_is_no_source(pairs: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "data"), "zip", pairs))
+    finding = only(check(archive), "S7")
+    assert "data unpack" in finding.remedy
+    unpack(archive, tmp_path / "unpacked")
+    assert check(tmp_path / "unpacked").counts["good_cases"] == CASES
 
 
 @pytest.mark.parametrize("kind", ["bomb", "PDF", "FITS", "EPS"])
