@@ -358,7 +358,7 @@ def test_fault_D7_nothing_there(tmp_path: Path) -> None:
 
 
 def test_fault_S7_an_archive_is_no_source(pairs: Path, tmp_path: Path) -> None:
-    archive = Path(shutil.make_archive(str(tmp_path / "data"), "zip", pairs))
+    archive = Path(shutil.make_archive(str(tmp_path / "data"), "zip", pairs)).rename(tmp_path / "no suffix")
     finding = only(check(archive), "S7")
     assert "data unpack" in finding.remedy
     unpack(archive, tmp_path / "unpacked")
