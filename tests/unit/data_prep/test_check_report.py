@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import InProcessExecutor
+from data_prep import InProcessExecutor, adapters
+from data_prep.case import Case, RawCase
 from data_prep.check import ROWS, CheckReport, Finding, check_source
 from data_prep.check.facts import Facts, Intensity, Sample
 from data_prep.check.finding import row_of
@@ -182,6 +183,19 @@ def test_every_file_is_read_once_by_one_task_a_case(pairs: Path, monkeypatch: py
     assert executor.tasks == {"look": 6}
     assert set(reads.values()) == {2}, "once the image, once the mask of that name"
     assert steps == [(number, 6, "cases") for number in range(1, 7)]
+
+
+def test_an_adapter_may_read_a_file_twice_and_it_counts_once(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapters.get("image_folder")
+    read = type(adapter).read
+
+    def twice(self: object, source: Location, case: Case, job: DataConfig) -> RawCase:
+        read(adapter, source, case, job)
+        return read(adapter, source, case, job)
+
+    monkeypatch.setattr(type(adapter), "read", twice)
+    found = check_source(config(pairs), executor=InProcessExecutor(), pictures=False)
+    assert found.counts["bytes"] == sum(path.stat().st_size for path in pairs.rglob("*.png"))
 
 
 def test_a_task_that_dies_is_a_bad_case_and_the_others_are_not_lost(pairs: Path) -> None:
