@@ -10,6 +10,7 @@ at whatever moment: a file exists only while the index lists it.
 import errno
 import fcntl
 import logging
+import math
 import mmap
 import os
 import time
@@ -17,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
@@ -60,12 +60,12 @@ class ShardFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._index_file = _Descriptor(os.open(folder / _INDEX, os.O_RDWR))
-        numbers = np.frombuffer(mmap.mmap(self._index_file.number, 0), np.int64)
+        with _closing(os.open(folder / _INDEX, os.O_RDWR)) as index:
+            numbers = np.frombuffer(mmap.mmap(index, 0), np.int64)
         self._header = numbers[:_HEADER]
         self._shard_bytes = int(numbers[2])
+        self._told = math.inf
         self._born, self._used = numbers[_HEADER:].reshape(2, -1)
-        self._lock = Lock()
 
     @staticmethod
     def create(folder: Path, *, num_shards: int, shard_bytes: int, capacity: int) -> None:
@@ -125,7 +125,7 @@ class ShardFiles:
             Exception: whatever `decode` raises; nothing of the shard is kept then.
         """
         while (found := self._mapped(shard)) is None:
-            with _closing(self._open_part(shard)) as part:
+            with _closing(self._opened(self._part(shard).name)) as part:
                 if not _locked(part, wait=wait):
                     return None
                 if not is_at(part, self._part(shard)):
@@ -199,10 +199,11 @@ class ShardFiles:
         """The disk is full: be content with one shard less. False if there is none to give up."""
         with self._exclusive():
             listed = np.count_nonzero(self._born)
-            before, after = self.capacity, min(self.capacity, max(0, int(listed) - 1))
+            after = min(self.capacity, max(0, int(listed) - 1))
             self._header[0] = after
             self._evict(leave=max(1, after), keep=shard)
-        if after != before:
+        if after <= 0.75 * self._told:  # not at every step down
+            self._told = after
             self._tell_full(after)
         return after > 0
 
@@ -228,17 +229,14 @@ class ShardFiles:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the index against the other threads, then against the other processes."""
-        with self._lock:
-            fcntl.flock(self._index_file.number, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._index_file.number, fcntl.LOCK_UN)
+        """Hold the index against all other threads and processes (a lock belongs to the opening, so each opens it)."""
+        with _closing(self._opened(_INDEX)) as index:
+            fcntl.flock(index, fcntl.LOCK_EX)
+            yield
 
-    def _open_part(self, shard: int) -> int:
+    def _opened(self, name: str) -> int:
         try:
-            return os.open(self._part(shard), os.O_RDWR | os.O_CREAT, 0o600)
+            return os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError as error:
             raise UdtError(
                 f"{self._folder}: the cache of decoded samples was removed while it was in use. Start again, and keep "
@@ -250,16 +248,6 @@ class ShardFiles:
 
     def _part(self, shard: int) -> Path:
         return self._folder / f"{shard}.part"
-
-
-class _Descriptor:
-    """An open file, closed with its object."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __del__(self) -> None:
-        os.close(self.number)
 
 
 def _mapped(descriptor: int, size: int, *, shared: bool) -> Bytes:

@@ -160,11 +160,13 @@ def test_batches_from_a_store_on_disk(tmp_path):
     assert torch.equal(only.labels, torch.from_numpy(labels[6:9]).long())
 
 
-def test_global_batches_from_a_store_on_disk_do_not_depend_on_ranks_or_threads(tmp_path):
-    store = make_store(tmp_path, slices=(1, 5, 3, 8, 9, 6), channels=3)
-    alone = over_ranks(store, 1, threads=0)
-    for world_size, threads in ((2, 1), (4, 3)):
-        assert_same(over_ranks(store, world_size, micro_batch_size=1, threads=threads), alone)
+@pytest.mark.parametrize("augment", ["released", "strong"])
+def test_global_batches_from_a_store_on_disk_do_not_depend_on_ranks_or_threads(tmp_path, augment):
+    store = make_store(tmp_path, slices=(1, 5, 3, 8, 9, 10), channels=3)
+    settings = {"global_batch_size": 12, "micro_batch_size": 2, "augment": augment}
+    alone = over_ranks(store, 1, threads=0, **settings)
+    for world_size, threads in ((1, 1), (1, 4), (2, 1), (2, 2), (3, 2), (3, 4)):
+        assert_same(over_ranks(store, world_size, threads=threads, **settings), alone)
 
 
 @pytest.mark.gpu
