@@ -52,7 +52,8 @@ class Prepared:
         location: Of the store.
         version: Its hash, the last part of the location.
         already_there: Whether nothing had to be done.
-        group_by: What folds keep together: `data.group_by`; where it is not set and patients are known, `patient`.
+        group_by: What folds keep together: `data.group_by`; where it is not set and patients are known, `patient`;
+            for tiles of pictures whose patients are unknown, `picture`.
         warnings: What the user should know.
         seconds: How long it took.
     """
@@ -60,7 +61,7 @@ class Prepared:
     location: Location
     version: str
     already_there: bool
-    group_by: Literal["patient", "case"]
+    group_by: Literal["patient", "picture", "case"]
     warnings: tuple[str, ...]
     seconds: float
 
@@ -195,7 +196,9 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def choose_groups(config: DataConfig, discovery: Discovery) -> tuple[Literal["patient", "case"], tuple[str, ...]]:
+def choose_groups(
+    config: DataConfig, discovery: Discovery
+) -> tuple[Literal["patient", "picture", "case"], tuple[str, ...]]:
     """What folds keep together, and what is to be said about it.
 
     Raises:
@@ -208,7 +211,7 @@ def choose_groups(config: DataConfig, discovery: Discovery) -> tuple[Literal["pa
             "data.group_by: case, although the patients are known: folds may leak. Remove it to keep them whole.",
         )
     if config.group_by == "case":
-        return "case", ()
+        return "case" if config.tiles is None else "picture", ()
     said = "data.group_by: patient cannot be met" if config.group_by else "data.group_by is not set"
     raise DataError(
         f"{said}: this source does not say which cases are of one patient"

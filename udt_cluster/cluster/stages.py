@@ -75,13 +75,21 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
     found = _bring_in(scope, say)
     store = DataStore.open(found.location)
     info = store.info
-    splits = make_splits(store.cases, scope.job.data.splits, group_by=found.group_by, data_version=info.version)
+    splits = make_splits(
+        store.cases,
+        scope.job.data.splits,
+        group_by=found.group_by,
+        data_version=info.version,
+        store=store,
+        accept_leaks=scope.job.data.accept_leaks,
+    )
+    _refuse_absent_folds(scope.job, len(splits.folds))
     if scope.job.evaluate.test and not splits.test:
         raise DataError(
             f"evaluate.test: {info.dataset} has no test cases of its own; leave it out to score validation cases only"
         )
     saved = save_splits(found.location, splits)
-    warnings = list(dict.fromkeys([*found.warnings, *info.provenance.get("warnings", []), *splits.warnings]))
+    warnings = list(dict.fromkeys([*found.warnings, *info.warnings, *splits.warnings, *splits.notes]))
     facts = {
         "dataset": info.dataset,
         "version": info.version,
@@ -105,6 +113,15 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
     )
     scope.tracker.set_tags(scope.meta.run_id, {"data_version": info.version, "split_hash": splits.hash})
     return PreparedData(found.location, saved, facts)
+
+
+def _refuse_absent_folds(job: Job, folds: int) -> None:
+    """Of schemes whose number of folds only the data knows."""
+    if absent := [fold for fold in job.repeat.folds if fold >= folds]:
+        raise DataError(
+            f"repeat.folds: {absent}, but data.splits.scheme={job.data.splits.scheme} has {folds} folds here; allowed: "
+            f"0..{folds - 1}"
+        )
 
 
 def _bring_in(scope: Scope, say: Say) -> "Prepared":

@@ -81,6 +81,10 @@ class SplitsConfig(Section):
     """Seed of the assignment of groups to folds."""
     validation_fraction: Fraction = 0.2
     """Share of the groups that `holdout`, or `official` without validation cases, holds out."""
+    lookalikes: Literal["refuse", "together"] = "refuse"
+    """Cases that show the same, or are slices of one volume, although nothing says that they belong together.
+    `refuse`: a split that tears them apart stops the job, with every pair. `together`: folds keep them on one side; the
+    data set's own test cases are never moved, so a pair across them is refused all the same."""
     file: str | None = None
     """Scheme `file`: nnU-Net's `splits_final.json`, or a splits file of ours; a path or `s3://`. A relative path in a
     job file is relative to that file."""

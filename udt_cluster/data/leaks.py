@@ -24,8 +24,8 @@ SIDES = ("train", "validation", "test")
 _SHOWN = 10
 _LISTED = 200
 _REMEDY = (
-    "Of each pair remove one from the source; or keep both on one side, by data.group_by: patient where patients are "
-    "known, or by data.splits.scheme: file with folds of your own; or, if it is no leak, name it with the reason: "
+    "Of each pair remove one from the source; or keep both on one side of every fold: data.splits.lookalikes: together "
+    "(data.group_by: patient where patients are known); or, if it is no leak, name it with the reason: "
 )
 
 

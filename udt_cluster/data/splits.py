@@ -8,14 +8,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from udt_cluster.config.data import AcceptedLeak, SplitsConfig
-from udt_cluster.data.leaks import Verdict, find_leaks, group_leaks, judge, side_table
+from udt_cluster.data.leaks import Leak, Verdict, find_leaks, group_leaks, judge, side_table
 from udt_cluster.data.lookalikes import Pictures
 from udt_cluster.data.schema import CaseTable
 from udt_cluster.data.splits_classes import LabelledStore, class_presence, refuse_absent_classes
@@ -118,7 +118,7 @@ def make_splits(
     Args:
         cases: The store's case table.
         config: Scheme and its parameters.
-        group_by: `patient` (the table's groups) or `case` (each case is a group of its own).
+        group_by: `patient` or `picture` (the table's groups), or `case` (each case is a group of its own).
         data_version: Version of the store that the indices refer to.
         store: The store itself: images that look alike, and classes that nobody could learn, are found in it. Without
             it leaks are found by groups and digests alone.
@@ -131,14 +131,17 @@ def make_splits(
             that no training case has, or what the scheme says.
         ValueError: another `group_by`; a stratified scheme without `store` and `presence`.
     """
-    if group_by not in ("patient", "case"):
-        raise ValueError(f"group_by={group_by!r}; allowed: patient, case")
+    if group_by not in ("patient", "picture", "case"):
+        raise ValueError(f"group_by={group_by!r}; allowed: patient, picture, case")
     _refuse_twins(cases)
     if presence is None and store is not None and config.scheme == "stratified_group_kfold":
         presence = class_presence(store)
     pool = Pool.of(cases, group_by=group_by, class_presence=presence)
+    leaks, unseen = find_leaks(cases, group_of=pool.group_of, store=store)
+    if config.lookalikes == "together":
+        pool = pool.joined([leak.members for leak in leaks])
     made = SCHEMES.get(config.scheme, folds_from_file)(pool, config)
-    verdict = _without_leaks(pool, made, store=store, accepted=accept_leaks)
+    verdict = _judged(pool, made, leaks, accept_leaks)
     if store is not None:
         refuse_absent_classes(store, made.folds)
     return Splits(
@@ -151,9 +154,9 @@ def make_splits(
         folds=made.folds,
         test=made.test,
         warnings=(*_split_patients(cases, group_by), *made.warnings),
-        parameters=made.parameters,
+        parameters={**made.parameters, **({"lookalikes": "together"} if config.lookalikes == "together" else {})},
         accepted_leaks=verdict.accepted,
-        notes=verdict.notes,
+        notes=(*verdict.notes, *unseen),
     )
 
 
@@ -216,15 +219,9 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _without_leaks(
-    pool: Pool, made: Assignment, *, store: SplitStore | None, accepted: Sequence[AcceptedLeak]
-) -> Verdict:
-    cases = pool.cases
-    group_of = cases.groups if pool.group_by == "patient" else cases.ids
-    sides = side_table(made.folds, made.test, len(cases.ids))
-    leaks, unseen = find_leaks(cases, group_of=group_of, store=store)
-    verdict = judge(cases, [*group_leaks(cases, sides, group_of=group_of), *leaks], sides, accepted)
-    return replace(verdict, notes=(*verdict.notes, *unseen))
+def _judged(pool: Pool, made: Assignment, leaks: Sequence[Leak], accepted: Sequence[AcceptedLeak]) -> Verdict:
+    sides = side_table(made.folds, made.test, len(pool.cases.ids))
+    return judge(pool.cases, [*group_leaks(pool.cases, sides, group_of=pool.group_of), *leaks], sides, accepted)
 
 
 def _refuse_twins(cases: CaseTable) -> None:
@@ -234,7 +231,7 @@ def _refuse_twins(cases: CaseTable) -> None:
 
 def _split_patients(cases: CaseTable, group_by: str) -> tuple[str, ...]:
     patients = sum(count > 1 for count in Counter(cases.groups).values())
-    if group_by == "patient" or not patients:
+    if group_by != "case" or not patients:
         return ()
     return (f"data.group_by is case, but {patients} patients have several cases: folds leak; say patient instead",)
 

@@ -53,7 +53,8 @@ class Pool:
 
     Attributes:
         cases: The whole table.
-        group_by: `patient` or `case`.
+        group_by: `patient`, `picture` or `case`.
+        group_of: Group of each case of the table.
         members: Case indices in the order of the ids, official test cases left out.
         test: The official test cases, in the order of the ids.
         groups: Members of each group, as `members`.
@@ -62,6 +63,7 @@ class Pool:
 
     cases: CaseTable
     group_by: str
+    group_of: tuple[str, ...]
     members: tuple[int, ...]
     test: tuple[int, ...]
     groups: Mapping[str, Sequence[int]]
@@ -70,7 +72,12 @@ class Pool:
     @classmethod
     def of(cls, cases: CaseTable, *, group_by: str, class_presence: npt.NDArray[np.bool_] | None = None) -> "Pool":
         """Sort and group the cases of a table."""
-        group_of = cases.groups if group_by == "patient" else cases.ids
+        return cls._made(cases, group_by, cases.ids if group_by == "case" else cases.groups, class_presence)
+
+    @classmethod
+    def _made(
+        cls, cases: CaseTable, group_by: str, group_of: Sequence[str], presence: npt.NDArray[np.bool_] | None
+    ) -> "Pool":
         by_id = sorted(range(len(cases.ids)), key=lambda case: cases.ids[case])
         members = tuple(case for case in by_id if cases.splits[case] != TEST)
         groups: dict[str, list[int]] = defaultdict(list)
@@ -79,16 +86,32 @@ class Pool:
         return cls(
             cases=cases,
             group_by=group_by,
+            group_of=tuple(group_of),
             members=members,
             test=tuple(case for case in by_id if cases.splits[case] == TEST),
             groups=groups,
-            class_presence=class_presence,
+            class_presence=presence,
         )
+
+    def joined(self, leaks: Sequence[Sequence[int]]) -> "Pool":
+        """The same cases, with all groups that a leak connects made one; official test cases stay what they are."""
+        first = {name: name for name in self.group_of}
+
+        def root(name: str) -> str:
+            while first[name] != name:
+                first[name] = name = first[first[name]]
+            return name
+
+        inside = set(self.members)
+        for leak in leaks:
+            names = sorted({root(self.group_of[case]) for case in leak if case in inside})
+            first.update(dict.fromkeys(names, names[0]) if names else {})
+        return self._made(self.cases, self.group_by, [root(name) for name in self.group_of], self.class_presence)
 
     @property
     def noun(self) -> str:
         """What a group is called."""
-        return "patients" if self.group_by == "patient" else "cases"
+        return f"{self.group_by}s"
 
     def shuffled(self, seed: int) -> list[str]:
         """Names of the groups in the order of a hash of seed and name: the same on every machine and library."""

@@ -294,3 +294,31 @@ def test_groups_that_keep_to_one_side_are_no_leak():
     (leak,) = group_leaks(cases, sides, group_of=cases.groups)
     assert leak.members == (0, 1)
     assert group_leaks(cases, sides[:1], group_of=cases.groups) == []
+
+
+def test_lookalikes_are_kept_on_one_side_where_the_job_says_so():
+    twins = {"twin 1": smooth(50), "twin 2": changed(smooth(50)), "twin 3": changed(changed(smooth(50)))}
+    shelf = Shelf(pictures(7, **twins))
+    made = split(shelf, lookalikes="together", k=4)
+    wanted = {index for index, name in enumerate(shelf.cases.ids) if name.startswith("twin")}
+    for fold in made.folds:
+        assert wanted <= set(fold.train) or wanted <= set(fold.validation)
+    assert made.content()["parameters"] == {"lookalikes": "together"}
+    assert sorted(case for fold in made.folds for case in fold.validation) == list(range(10))
+
+
+def test_fault_D4_together_moves_no_official_test_case():
+    shelf = Shelf(pictures(5, **{"twin 1": smooth(50), "twin 2": changed(smooth(50))}))
+    shelf.cases = replace(shelf.cases, splits=(*("train",) * 6, "test"))
+    with pytest.raises(DataError, match="twin 1"):
+        split(shelf, lookalikes="together", k=2)
+
+
+def test_tiles_of_one_picture_stay_together():
+    shelf = Shelf(pictures(6), groups=["a", "a", "b", "b", "c", "c"])
+    made = split(shelf, group_by="picture", k=3)
+    assert sorted(tuple(shelf.cases.groups[case] for case in fold.validation) for fold in made.folds) == [
+        ("a", "a"),
+        ("b", "b"),
+        ("c", "c"),
+    ]

@@ -115,7 +115,7 @@ def test_twin_ids_are_listed():
 
 
 def test_unknown_group_by_is_refused():
-    with pytest.raises(ValueError, match="allowed: patient, case"):
+    with pytest.raises(ValueError, match="allowed: patient, picture, case"):
         split(volumes(5), group_by="site")
 
 
