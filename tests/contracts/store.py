@@ -205,6 +205,7 @@ class StoreContract:
         assert (root / "a/b/3").size() == 5
         with pytest.raises(FileNotFoundError):
             (root / "a/b").size()
+        assert root.sizes(["c", "a/b/3", "a", "c/x", "gone"]) == {"c": 5, "a/b/3": 5}
         (root / "a").delete_keys(["1", "b/3", "gone"])
         assert second.keys() == {"a/2", "c"}
         with pytest.raises(UsageError):

@@ -22,9 +22,10 @@ Every chunk is zstd, then crc32c, and chunks of the fill value are written too: 
 i // shard_samples. Nothing in here names a file, a folder or a person.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +141,7 @@ class StoreInfo:
                 f"this store has format {found[0]!r} version {found[1]!r}; this code reads {FORMAT!r} version "
                 f"{FORMAT_VERSION}. Prepare the data again with this version, or use the version that wrote it."
             )
-        values = {field.name: attrs[field.name] for field in fields(cls)}
+        values = {each.name: attrs[each.name] for each in fields(cls)}
         values["size"] = tuple(values["size"])
         values["class_names"] = tuple(values["class_names"])
         values["fingerprint"] = Fingerprint.from_dict(values["fingerprint"])
@@ -150,6 +151,8 @@ class StoreInfo:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CaseTable:
     """One row per case; a case is one image, or one volume of several samples.
+
+    Opened from a store, a column is read when it is first asked for: a million cases are open at once.
 
     Attributes:
         ids: Unique, in the order of the rows.
@@ -175,12 +178,36 @@ class CaseTable:
     affine: npt.NDArray[np.float64]
     first_sample: npt.NDArray[np.int64]
     num_samples: npt.NDArray[np.int64]
-    metas: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    sites: tuple[str, ...] = ()
+    metas: tuple[str, ...] = field(default_factory=tuple)
+    digests: tuple[str, ...] = field(default_factory=tuple)
+    sites: tuple[str, ...] = field(default_factory=tuple)
+
+    @classmethod
+    def lazily(cls, read: Callable[[str], Any], count: int) -> "CaseTable":
+        """A table of `count` rows whose columns are read when they are first asked for.
+
+        Args:
+            read: A column by the name of its attribute: a tuple of strings, or an array.
+            count: Number of rows.
+        """
+        table = cls.__new__(cls)
+        vars(table).update(_read=read, _count=count)
+        return table
+
+    if not TYPE_CHECKING:  # a type checker shall know the columns, and nothing else
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in (*STRING_COLUMNS, *NUMBER_COLUMNS) or "_read" not in vars(self):
+                raise AttributeError(f"a case table has no column {name!r}")
+            return vars(self).setdefault(name, self._read(name))
 
     def __len__(self) -> int:
-        return len(self.ids)
+        count: int | None = vars(self).get("_count")
+        return len(self.ids) if count is None else count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        columns = {name: getattr(self, name) for name in (*STRING_COLUMNS, *NUMBER_COLUMNS)}
+        return partial(CaseTable, **columns), ()
 
 
 STRING_COLUMNS = {

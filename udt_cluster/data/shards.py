@@ -1,9 +1,9 @@
-"""A whole Zarr shard of samples, from its bytes to one array and back: one request, one checksum and one (de)compression
-a sample.
+"""A whole Zarr shard of samples, from its bytes to one array and back.
 
-Zarr 3.1 reads a shard's index again for every sample. This is exactly the codec chain that the schema prescribes
-(`sharding_indexed` with its index at the end; zstd, then crc32c), in threads that release the GIL. A chunk is the same
-bytes wherever it stands, so a shard can be put together of chunks that were made elsewhere.
+One request, one checksum and one decompression a sample. Zarr 3.1 reads a shard's index again for every sample. This is
+exactly the codec chain that the schema prescribes (`sharding_indexed` with its index at the end; zstd, then crc32c), in
+threads that release the GIL. A chunk is the same bytes wherever it stands, so a shard can be put together of chunks
+that were made elsewhere.
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
 """
 
@@ -15,6 +15,7 @@ import crc32c
 import numpy as np
 import numpy.typing as npt
 from numcodecs import zstd
+from numcodecs.vlen import VLenUTF8
 
 ZSTD_LEVEL = 3
 _CHECKSUM = struct.Struct("<I")
@@ -52,6 +53,21 @@ def decode_chunk(chunk: bytes | memoryview, *, shape: tuple[int, ...], dtype: st
     out = np.empty(shape, dtype=np.dtype(dtype).newbyteorder("<"))
     _decode_into(memoryview(chunk), out, name)
     return out
+
+
+def decode_strings(chunk: bytes | memoryview, name: str) -> list[str]:
+    """A chunk of strings (`vlen-utf8`, then zstd, then crc32c), several times quicker than through Zarr and NumPy.
+
+    Raises:
+        ShardError: it is not what was encoded.
+    """
+    check_chunk(chunk, name)
+    try:
+        plain = zstd.decompress(memoryview(chunk)[: -_CHECKSUM.size])
+        found: list[str] = VLenUTF8().decode(plain).tolist()
+    except (RuntimeError, ValueError) as error:
+        raise ShardError(f"{name} cannot be decoded") from error
+    return found
 
 
 def encode_shard(chunks: Sequence[bytes], shard_samples: int) -> bytes:

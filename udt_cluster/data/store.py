@@ -10,7 +10,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.storage import WrapperStore
 
 from udt_cluster.data.schema import NUMBER_COLUMNS, STRING_COLUMNS, CaseTable, StoreInfo
-from udt_cluster.data.shards import decode_shard
+from udt_cluster.data.shards import decode_shard, decode_strings
 from udt_cluster.errors import CorruptError, DataError
 from udt_cluster.storage import Commit, Location, read_commit, verify
 
@@ -92,7 +92,7 @@ class DataStore:
             store = CommittedStore(location.zarr_store(read_only=True), location, self._sizes)
             self._group = zarr.open_group(store, mode="r")
             self.info = StoreInfo.from_attrs(dict(self._group.attrs))
-            self.cases = _read_cases(self._group)
+            self.cases = self._lazy_cases()
             self.sample_case = _read(self._group, "samples/case")
             self.sample_slice = _read(self._group, "samples/slice")
             self.sample_foreground = _read(self._group, "samples/foreground")
@@ -186,9 +186,7 @@ class DataStore:
         with stored_errors(self.location / array.path):
             return np.asarray(array[start:stop])
 
-    def _whole(
-        self, array: "zarr.Array[Any]", shard: int, out: "npt.NDArray[Any] | None" = None
-    ) -> "npt.NDArray[Any]":
+    def _whole(self, array: "zarr.Array[Any]", shard: int, out: "npt.NDArray[Any] | None" = None) -> "npt.NDArray[Any]":
         """Fetch a shard's object whole, check it, and decode it from memory."""
         key = "/".join([array.path, "c", str(shard), *["0"] * (array.ndim - 1)])
         size = self.info.shard_samples
@@ -201,6 +199,19 @@ class DataStore:
                 dtype=str(array.dtype),
                 out=out,
             )
+
+    def _lazy_cases(self) -> CaseTable:
+        """A column is read when somebody wants it; equal strings are one object, since most columns have few values."""
+
+        def read(name: str) -> Any:
+            if name in NUMBER_COLUMNS:
+                with stored_errors(self.location / NUMBER_COLUMNS[name]):
+                    return _read(self._group, NUMBER_COLUMNS[name])
+            key, known = f"{STRING_COLUMNS[name]}/c/0", dict[str, str]()
+            with stored_errors(self.location / key):
+                return tuple(known.setdefault(text, text) for text in decode_strings(self._committed_bytes(key), key))
+
+        return CaseTable.lazily(read, _array(self._group, NUMBER_COLUMNS["num_samples"]).shape[0])
 
     def _committed_bytes(self, key: str) -> bytes:
         data = (self.location / key).read_bytes()
@@ -250,10 +261,3 @@ def _array(group: zarr.Group, path: str) -> "zarr.Array[Any]":
 
 def _read(group: zarr.Group, path: str) -> "npt.NDArray[Any]":
     return np.asarray(_array(group, path)[...])
-
-
-def _read_cases(group: zarr.Group) -> CaseTable:
-    columns: dict[str, Any] = {name: _read(group, path) for name, path in NUMBER_COLUMNS.items()}
-    for name, path in STRING_COLUMNS.items():
-        columns[name] = tuple(str(value) for value in _read(group, path))
-    return CaseTable(**columns)

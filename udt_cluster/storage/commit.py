@@ -100,12 +100,12 @@ def read_commit(root: Location) -> Commit | None:
 def verify(root: Location, commit: Commit, *, checksums: bool) -> None:
     """Check that every committed object is there with its size, and with `checksums` its content.
 
-    That is one listing; what it does not show, or everything where listing is not allowed, is asked for by its key.
+    It needs no right to list: see `Location.sizes`.
 
     Raises:
         CorruptError: ``problems`` names every bad key.
     """
-    sizes = _sizes(root, [record.key for record in commit.objects])
+    sizes = root.sizes([record.key for record in commit.objects])
     bad = {o.key: _size_problem(o, sizes.get(o.key)) for o in commit.objects}
     problems = {key: problem for key, problem in bad.items() if problem}
     if checksums:
@@ -168,23 +168,6 @@ def in_threads(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
     """Results in order; the first error ends it."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="udt-storage") as pool:
         return list(pool.map(function, items))
-
-
-def _sizes(root: Location, keys: Sequence[str]) -> dict[str, int | None]:
-    """Bytes of every object; None where there is none, and where that may not be known."""
-
-    def look_up(key: str) -> int | None:
-        try:
-            return (root / key).size()
-        except (FileNotFoundError, AuthError):  # without the right to list, S3 says 403 of what is not there
-            return None
-
-    try:
-        listed: dict[str, int | None] = {entry.key: entry.size for entry in root.entries()}
-    except AuthError:
-        listed = {}
-    unseen = [key for key in keys if key not in listed]
-    return listed | dict(zip(unseen, in_threads(look_up, unseen), strict=True))
 
 
 def _size_problem(expected: ObjectRecord, size: int | None) -> str | None:

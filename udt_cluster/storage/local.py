@@ -69,6 +69,16 @@ class LocalObject:
             raise IsADirectoryError(errno.EISDIR, "a folder is no object", str(self.path))
         return status.st_size
 
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        """Bytes of those files that are there; a look at each is much quicker than a walk through all folders."""
+        found = {}
+        for key in keys:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                status = os.stat(f"{self.path}/{key}")  # noqa: PTH116 - making a Path takes longer than the look
+                if stat.S_ISREG(status.st_mode):
+                    found[key] = status.st_size
+        return found
+
     def open(self) -> BinaryIO:
         """The file, for reading."""
         return self.path.open("rb")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -121,6 +121,11 @@ class Location:
         """
         with storage_errors(self):
             return self._access.size()
+
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        """Bytes of some objects below, by key; those that are not there, or may not be seen, are left out."""
+        with storage_errors(self):
+            return self._access.sizes(keys)
 
     def open(self) -> BinaryIO:
         """The object as a seekable binary file for reading.

@@ -59,6 +59,9 @@ class ObjectAccess(Protocol):
     def size(self) -> int:
         """Bytes of the object."""
 
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        """Bytes of those of some objects below that are there and may be seen."""
+
     def open(self) -> BinaryIO:
         """The object as a seekable file for reading."""
 

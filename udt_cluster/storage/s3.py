@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+from udt_cluster.errors import AuthError
 from udt_cluster.storage.objects import PART_BYTES, Entry
 from udt_cluster.storage.s3_client import S3Client, client
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _PARTS_IN_FLIGHT = 4
+_HEADS_IN_FLIGHT = 64
 _T = TypeVar("_T")
 
 
@@ -60,6 +62,21 @@ class S3Object:
     def size(self) -> int:
         """Bytes of the object."""
         return int(self._call("head_object", Key=self.key)["ContentLength"])
+
+    def sizes(self, keys: Sequence[str]) -> dict[str, int]:
+        """Bytes of those objects that are there and may be seen.
+
+        One listing says it of all; what that does not show, or everything where listing is not allowed, is asked for.
+        """
+        try:
+            found = {entry.key: entry.size for entry in self.entries()}
+        except AuthError:
+            found = {}
+        connection = client(asynchronous=False)
+        unseen = [key for key in keys if key not in found]
+        for start in range(0, len(unseen), _HEADS_IN_FLIGHT):
+            found |= _result(connection, self._looked_up(connection, unseen[start : start + _HEADS_IN_FLIGHT]))
+        return {key: found[key] for key in keys if key in found}
 
     def open(self) -> BinaryIO:
         """The object as a seekable file."""
@@ -114,6 +131,18 @@ class S3Object:
             for item in page
             if not item["Key"].endswith("/")
         ]
+
+    async def _looked_up(self, connection: S3Client, keys: Sequence[str]) -> dict[str, int]:
+        """Sizes by HEAD; without the right to list, S3 answers 403 for what is not there."""
+        requests = (connection.request("head_object", Bucket=self.bucket, Key=f"{self._prefix}{key}") for key in keys)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        found = {}
+        for key, answer in zip(keys, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError | AuthError):
+                raise answer
+            if not isinstance(answer, BaseException):
+                found[key] = int(answer["ContentLength"])
+        return found
 
     def _write_parts(self, parts: Iterator[bytes]) -> None:
         upload = self._call("create_multipart_upload", Key=self.key)["UploadId"]

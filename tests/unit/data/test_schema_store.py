@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
+from data_prep.perceptual import perceptual_hashes
 from tests.factories import make_store
 from udt_cluster.data import DataStore
 from udt_cluster.data.shards import ShardError, decode_shard
@@ -66,6 +67,37 @@ def test_native_labels_and_geometry(store: DataStore) -> None:
     assert np.isnan(store.cases.spacing[0]).all()
     assert store.cases.spacing[1].tolist() == [5.0, 1.5, 1.25]
     assert store.cases.first_sample.tolist() == [0, 1, 4, 6]
+
+
+def test_columns_are_read_when_they_are_asked_for(store: DataStore) -> None:
+    """And what was lost meanwhile is an error by its name then."""
+    assert len(store.cases) == 4
+    assert store.cases.ids == ("case-00", "case-01", "case-02", "case-03")
+    copy = pickle.loads(pickle.dumps(store.cases))
+    assert copy.ids == store.cases.ids
+    assert copy.affine.tobytes() == store.cases.affine.tobytes()
+    for key, column in (("cases/group/c/0", "groups"), ("cases/first_sample/c/0", "first_sample")):
+        fresh = DataStore.open(store.location).cases
+        data = (store.location / key).read_bytes()
+        (store.location / key).write_bytes(data[:-6] + b"\0" + data[-5:])
+        with pytest.raises(CorruptError, match=key.removesuffix("/c/0")):
+            getattr(fresh, column)
+        (store.location / key).write_bytes(data)
+        assert len(getattr(fresh, column)) == 4
+    with pytest.raises(AttributeError, match="colour"):
+        _ = store.cases.colour
+
+
+def test_hashes_foreground_digests_and_sites_are_stored(tmp_path: Path) -> None:
+    made = make_store(tmp_path, slices=(2, 1, 2), sites=("a", "b", ""), empty=[0], twins=[(2, 0)], channels=3)
+    images, labels = made.read_samples(0, 5)
+    assert made.sample_hash.dtype == np.uint64
+    assert made.sample_hash.tolist() == perceptual_hashes(images).tolist()
+    assert made.sample_foreground.tolist() == np.count_nonzero(labels, axis=(1, 2)).tolist()
+    assert made.sample_foreground[0] == 0 < made.sample_foreground[1]
+    assert made.cases.sites == ("a", "b", "")
+    assert made.cases.digests[0] == made.cases.digests[2] != made.cases.digests[1]
+    assert all(len(digest) == 32 for digest in made.cases.digests)
 
 
 def test_it_travels_as_its_location(store: DataStore) -> None:
