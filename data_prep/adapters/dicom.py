@@ -28,6 +28,8 @@ _NAMED_SO = (".dcm", ".dicom", ".ima")
 _OTHERS = (".nii", ".gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".json", ".txt", ".csv", ".xml")
 _THREADS = 8
 _DIGITS = 12
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+"""Letters alone, since a hash with many digits in a row would look like a hospital number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def _unreadable(key: str) -> Case:
 
 
 def _digest(identifier: str) -> str:
-    return hashlib.sha256(identifier.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(identifier.encode()).hexdigest()[:_DIGITS].translate(_LETTERS)
 
 
 def _cases(images: Sequence[_Image], labels: Mapping[str, tuple[str, ...]]) -> tuple[Case, ...]:

@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from data_prep import adapters, choose_groups
 from data_prep.case import CaseError, Discovery, RawCase
+from data_prep.privacy import suspicious_ids
 from data_prep.readers import ReaderError
 from data_prep.readers.dicom import read_frames, read_header
 from udt_cluster.config.data import DataConfig
@@ -232,6 +233,8 @@ def test_fault_s9_nothing_of_the_header_is_in_a_case(series: Write, tmp_path: Pa
     assert found.patients_known
     assert sorted(len({c.id for c in found.cases if c.group == g}) for g in {c.group for c in found.cases}) == [1, 2]
     assert choose_groups(config(tmp_path), found) == ("patient", ())
+    assert not suspicious_ids(name for case in found.cases for name in (case.id, case.group))
+    assert all(case.id.removeprefix("series-").isalpha() for case in found.cases)
     (tmp_path / "seg").rename(tmp_path.with_name("moved"))
     (tmp_path / "images").rename(tmp_path.with_name("moved") / "images")
     assert [c.id for c in discover(config(tmp_path.with_name("moved"))).cases] == [c.id for c in found.cases]
