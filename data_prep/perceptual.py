@@ -37,4 +37,4 @@ def _shares(size: int, parts: int) -> npt.NDArray[np.float64]:
     edges = np.linspace(0, size, parts + 1)
     pixels = np.arange(size)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.clip(covered, 0, None) / (size / parts)
+    return np.asarray(np.clip(covered, 0, None) / (size / parts), dtype=np.float64)

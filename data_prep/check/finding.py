@@ -24,7 +24,7 @@ _REMEDIES: dict[Row, str] = {
     "D1": "Copy the file again from where it came from, or leave the case out (data.on_bad_case: quarantine).",
     "D2": "Export the mask again on the grid of its image, or leave the case out (data.on_bad_case: quarantine).",
     "D3": "Name all values of the masks (data.classes, data.label_values), or export the masks again without loss.",
-    "D4": "Remove one of the pair, set data.splits.lookalikes: together, or name the pair with a reason in data.accept_leaks.",
+    "D4": "Remove one of the pair, or set data.splits.lookalikes: together, or name it in data.accept_leaks.",
     "D5": "Convert the file as the message says, or leave the case out (data.on_bad_case: quarantine).",
     "D6": "Check data.classes and data.label_values against the masks.",
     "D7": "Mend the file or its name in the source, then check again.",

@@ -31,6 +31,7 @@ DOORS = {
     "zarr": {"udt_cluster.storage", "udt_cluster.data", "data_prep"},
     "nibabel": {"data_prep"},
     "h5py": {"data_prep"},
+    "pydicom": {"data_prep"},
     "typer": {"udt_cluster.cli"},
     "rich": {"udt_cluster.cli"},
     "pydantic": {"udt_cluster.config", "udt_cluster.evaluation"},

@@ -45,7 +45,7 @@ def check(
     if html is not None and not html.absolute().parent.is_dir():
         raise UsageError(f"--html {html}: there is no folder {html.absolute().parent}")
     config = _config(source, overrides)
-    report = check_data(config, target=current_target(target), on_progress=Progress(say))
+    report = check_data(config, target=current_target(target), pictures=html is not None, on_progress=Progress(say))
     if html is not None:
         html.write_text(report.to_html(), encoding="utf-8")
     if as_json:

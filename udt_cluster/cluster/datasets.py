@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from udt_cluster.cluster import jobs, local
 from udt_cluster.cluster.catalog import models
 from udt_cluster.cluster.record import LOST, TERMINAL, JobRecord, data_folder
-from udt_cluster.cluster.submit import look_at_source
+from udt_cluster.cluster.submit import leaves_here, look_at_source
 from udt_cluster.cluster.targets import LOCAL, Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError, UsageError
@@ -35,7 +35,7 @@ def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable
     began = time.monotonic()
     if to is not None:
         target = Target(LOCAL, storage=to)
-    version = look_at_source(job).version
+    version = look_at_source(job, upload=leaves_here(target)).version
     storage = _storage(target)
     location = data_folder(storage, job) / version if version else None
     there = location is not None and read_commit(location) is not None
@@ -61,16 +61,22 @@ def _prepare(job: Job, target: Target, say: Callable[[str], None]) -> Location:
     return Location.parse(status.results["prepare"]["uri"])
 
 
-def check_data(config: "DataConfig", *, target: Target, on_progress: Callable[[int, int, str], None]) -> "CheckReport":
+def check_data(
+    config: "DataConfig", *, target: Target, pictures: bool, on_progress: Callable[[int, int, str], None]
+) -> "CheckReport":
     """Look at every case of a source, on the cores of this machine; nothing is written.
 
-    Where the target's storage is in S3, names that tell who somebody is are refused as an upload of them would be.
+    Args:
+        config: The `data` section of a job.
+        target: Where its storage is not on this machine, names that tell who somebody is are refused.
+        pictures: Also draw what the page of the report shows.
+        on_progress: Told of done, total and what.
     """
     from data_prep.check import check_source
     from data_prep.processes import ProcessExecutor
 
     report: CheckReport = check_source(
-        config, executor=ProcessExecutor(), on_progress=on_progress, upload=not _storage(target).is_local
+        config, executor=ProcessExecutor(), on_progress=on_progress, upload=leaves_here(target), pictures=pictures
     )
     return report
 
@@ -114,8 +120,7 @@ def collect_data(target: Target, *, dry_run: bool) -> list[dict[str, Any]]:
     """Remove versions that no job and no model uses, and what broken-off preparations have left."""
     from udt_cluster.data import collect
 
-    root = _storage(target) / "data"
-    return [vars(found) for found in collect(root, keep=set(in_use(target)), dry_run=dry_run)]
+    return [vars(found) for found in collect(_storage(target), keep=set(in_use(target)), dry_run=dry_run)]
 
 
 def data_sets(target: Target) -> list[dict[str, Any]]:

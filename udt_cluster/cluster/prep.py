@@ -26,6 +26,7 @@ _FLYING_PER_CPU, _LEAST_FLYING = 4, 16
 def prepare_on_ray(config: DataConfig, storage: Location, say: Say) -> "Prepared":
     """Prepare a data set with tasks of the cluster that this process is connected to."""
     from data_prep import FileIndex, prepare
+    from data_prep.privacy import privacy_gate
 
     return prepare(
         config,
@@ -33,6 +34,12 @@ def prepare_on_ray(config: DataConfig, storage: Location, say: Say) -> "Prepared
         storage,
         executor=RayExecutor(),
         index=FileIndex(udt_home() / "files.sqlite"),
+        rename=privacy_gate(
+            home=udt_home(),
+            dataset=config.dataset,
+            pseudonymize=config.pseudonymize,
+            upload=not storage.is_local,
+        ),
         on_progress=ProgressLine(say),
     )
 
@@ -73,7 +80,7 @@ def _alone(remote: Any, item: object, others: Sequence[Any]) -> Any:
 
 
 def _result(reference: Any, again: Callable[[], Any] | None) -> Any:
-    """What a task returned, or the error that it raised itself, without Ray's wrapping. The dead are tried again once."""
+    """What a task returned, or the error that it raised itself, not Ray's around it. The dead are tried again once."""
     import ray
     from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 

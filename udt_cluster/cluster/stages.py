@@ -5,7 +5,7 @@ Each takes what the one before found and returns what it found; `facts()` is wha
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from udt_cluster.cluster.preflight import gpus_per_worker
 from udt_cluster.cluster.record import JobRecord, Record, data_folder
@@ -134,7 +134,7 @@ def _bring_in(scope: Scope, say: Say) -> "Prepared":
         location=data_folder(scope.storage, scope.job) / scope.meta.data_version,
         version=scope.meta.data_version,
         already_there=True,
-        group_by="patient" if scope.meta.group_by == "patient" else "case",
+        group_by=cast(Any, scope.meta.group_by or "case"),
         warnings=tuple(scope.meta.warnings),
         seconds=0.0,
     )

@@ -91,7 +91,7 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
     from udt_cluster.tracking import Tracker
 
     _refuse_unseen_source(job, target)
-    source = look_at_source(job)
+    source = look_at_source(job, upload=leaves_here(target))
     target = resolve(target, say)
     assert target.storage is not None
     assert target.tracking is not None
@@ -139,18 +139,30 @@ class Source:
     warnings: tuple[str, ...] = ()
 
 
-def look_at_source(job: Job) -> Source:
+def leaves_here(target: Target) -> bool:
+    """Whether the target's storage is not on this machine's disk."""
+    return target.storage is not None and not Location.parse(target.storage).is_local
+
+
+def look_at_source(job: Job, *, upload: bool) -> Source:
     """The data set's version, where this machine sees the source; empty where it does not.
+
+    Args:
+        job: The job.
+        upload: Whether what is prepared leaves this machine.
 
     Raises:
         DataError: the source is incomplete; every finding is listed.
     """
     from data_prep import FileIndex, choose_groups, find_version
+    from data_prep.privacy import privacy_gate
     from udt_cluster.config.home import udt_home
 
     if local_source_problem(job.data.source) is not None:
         return Source()
-    version, discovery = find_version(job.data, job.data.dataset, FileIndex(udt_home() / "files.sqlite"))
+    gate = privacy_gate(home=udt_home(), dataset=job.data.dataset, pseudonymize=job.data.pseudonymize, upload=upload)
+    index = FileIndex(udt_home() / "files.sqlite")
+    version, discovery = find_version(job.data, job.data.dataset, index, rename=gate)
     group_by, warnings = choose_groups(job.data, discovery)
     return Source(version, group_by, (*discovery.warnings, *warnings))
 

@@ -131,7 +131,7 @@ def _powers(stain: NDArray[np.float64]) -> NDArray[np.float32]:
     levels = (np.arange(256) + 1) / 256
     tables = levels ** np.asarray(mixing)[..., None]
     tables[:, 0] *= 256 * 10 ** -np.asarray(offset)[..., None]
-    return tables.astype(np.float32)
+    return np.asarray(tables, dtype=np.float32)
 
 
 def retouched(x_BCHW: Tensor, intensity: Intensity, *, low: tuple[float, ...], high: tuple[float, ...]) -> Tensor:
@@ -157,7 +157,7 @@ def _blurred(x_RCHW: Tensor, intensity: Intensity, bottom: Tensor, span: Tensor)
     """A Gaussian along y, then along x; the outermost pixels go on outside."""
     offsets = range(-_RADIUS, _RADIUS + 1)
     weights = np.exp(-((np.array(offsets) / intensity.blur[:, None]) ** 2) / 2)
-    weights /= sum(weights.T)[:, None]
+    weights /= np.asarray(sum(weights.T))[:, None]
     weights_RK111 = torch.from_numpy(weights.astype(np.float32)[..., None, None, None])
     weights_RK111 = weights_RK111.to(x_RCHW.device, non_blocking=True)
     for axis in (-2, -1):

@@ -58,7 +58,8 @@ def normals(keys: Keys, shape: tuple[int, ...], device: torch.device) -> Tensor:
     bits_BN = _mixed_on_device(key_B1 + torch.arange(count, device=device) * _signed(_STEP))
     total_BN = sum((bits_BN >> shift) & 0xFFFF for shift in range(0, 64, 16))
     assert isinstance(total_BN, Tensor)
-    return ((total_BN.to(torch.float32) - _MIDDLE) * (1 / _DEVIATION)).view(len(keys), *shape)
+    normal: Tensor = (total_BN.to(torch.float32) - _MIDDLE) * (1 / _DEVIATION)
+    return normal.view(len(keys), *shape)
 
 
 def _mixed_on_device(state: Tensor) -> Tensor:

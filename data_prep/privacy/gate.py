@@ -1,0 +1,49 @@
+"""Between the names of a source and a store: pseudonyms, or a look at whether the names tell who somebody is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from data_prep.case import Discovery
+from data_prep.privacy.ids import suspicious_ids
+from data_prep.privacy.pseudonyms import Pseudonyms
+from udt_cluster.errors import DataError
+
+_SHOWN = 20
+
+
+def privacy_gate(*, home: Path, dataset: str, pseudonymize: bool, upload: bool) -> Callable[[Discovery], Discovery]:
+    """A function for `prepare(..., rename=)`.
+
+    Args:
+        home: `UDT_HOME` of the process that prepares; key and table of the pseudonyms lie there.
+        dataset: Name of the data set.
+        pseudonymize: `data.pseudonymize`.
+        upload: Whether the store leaves this machine; then names that look like a person's are refused. Elsewhere they
+            are warned about.
+    """
+    if pseudonymize:
+        return Pseudonyms.open(home, dataset).apply
+    return lambda discovery: _looked_at(discovery, upload=upload)
+
+
+def _looked_at(discovery: Discovery, *, upload: bool) -> Discovery:
+    """The same discovery, with a warning about its names.
+
+    Raises:
+        DataError: some look like a person's, and they are about to leave this machine.
+    """
+    names = sorted({name for case in discovery.cases for name in (case.id, case.group)})
+    found = suspicious_ids(names)
+    if not found:
+        return discovery
+    count = f"{len(found)} case ids or groups look as if they told who somebody is"
+    if upload:
+        listed = [f"{suspicion.id}: {suspicion.reason}" for suspicion in found[:_SHOWN]]
+        raise DataError(
+            f"{count}; they would be uploaded. Set data.pseudonymize: true (the table that leads back stays here), or "
+            "rename the files",
+            [*listed, *([f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else [])],
+        )
+    warning = f"{count}, for example {found[0].id}; data.pseudonymize: true replaces them. An upload is refused."
+    return replace(discovery, warnings=(*discovery.warnings, warning))
