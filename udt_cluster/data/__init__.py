@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from udt_cluster.data.splits import make_splits as make_splits
     from udt_cluster.data.splits import save_splits as save_splits
     from udt_cluster.data.store import DataStore as DataStore
+    from udt_cluster.data.versions import collect as collect
+    from udt_cluster.data.versions import list_versions as list_versions
+    from udt_cluster.data.versions import remove_version as remove_version
 
 _HOMES = {
     "cache": ("SampleCache",),
@@ -34,6 +37,7 @@ _HOMES = {
     "schema": ("CaseTable", "Fingerprint", "StoreInfo"),
     "splits": ("Fold", "Splits", "load_splits", "make_splits", "save_splits"),
     "store": ("DataStore",),
+    "versions": ("collect", "list_versions", "remove_version"),
 }
 
 __all__ = [
@@ -49,9 +53,12 @@ __all__ = [
     "Splits",
     "StoreInfo",
     "TrainLoader",
+    "collect",
+    "list_versions",
     "load_splits",
     "make_splits",
     "normalization_for",
+    "remove_version",
     "render_preview",
     "save_splits",
 ]
