@@ -30,7 +30,7 @@ PREP_VERSION = 2
 OnProgress = Callable[[int, int, str], None]
 """(done, total, what), called after every task."""
 
-_PACKAGES = ("h5py", "nibabel", "numcodecs", "numpy", "pillow", "torch", "zarr")
+_PACKAGES = ("h5py", "nibabel", "numcodecs", "numpy", "pillow", "pydicom", "torch", "zarr")
 _ROUNDS = 4
 _T = TypeVar("_T")
 
