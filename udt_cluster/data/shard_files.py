@@ -130,7 +130,7 @@ class ShardFiles:
                     return None
                 if not is_at(part, self._part(shard)):
                     continue  # the one who had it has finished or given up
-                if self._file(shard).exists():  # and this part was made a moment too late
+                if self.born(shard) and self._file(shard).exists():  # and this part was made a moment too late
                     self._part(shard).unlink(missing_ok=True)
                     continue
                 return self._decoded(shard, part, decode, passing=passing)
@@ -154,7 +154,7 @@ class ShardFiles:
             decode(content)
             complete = True
         finally:
-            self._settle(shard, born, complete=complete)
+            self._settle(shard, part, born, complete=complete)
         return MappedShard(_read_only(content), born)
 
     def _private(self, decode: Decode) -> MappedShard:
@@ -177,23 +177,28 @@ class ShardFiles:
 
     def _reserve(self, shard: int, *, passing: bool) -> int:
         with self._exclusive():
-            self._born[shard] = 0  # a dead process may have reserved it
-            self._evict(leave=max(1, self.capacity) - 1)
+            is_listed = self.born(shard) != 0  # by a process that died
+            self._evict(leave=max(1, self.capacity) - (not is_listed), keep=shard)
             now = time.monotonic_ns()
             self._born[shard] = now
             self._used[shard] = now + (_PASSING if passing else 0)
         return now
 
-    def _settle(self, shard: int, born: int, *, complete: bool) -> None:
-        """Give the finished file its name, or take back what was reserved; nothing if it was evicted meanwhile."""
+    def _settle(self, shard: int, part: int, born: int, *, complete: bool) -> None:
+        """Give the finished file its name, or take back what was reserved; nothing if it was evicted meanwhile.
+
+        Who evicts may die before it has told the index: the part of this name may be gone, or be another one.
+        """
         with self._exclusive():
             if self.born(shard) != born:
                 return
-            if complete:
+            is_ours = is_at(part, self._part(shard))
+            if complete and is_ours:
                 self._part(shard).rename(self._file(shard))
-            else:
-                self._part(shard).unlink(missing_ok=True)
-                self._born[shard] = 0
+                return
+            self._born[shard] = 0
+            if is_ours:
+                self._part(shard).unlink()
 
     def _shrink(self, shard: int) -> bool:
         """The disk is full: be content with one shard less. False if there is none to give up."""
@@ -215,12 +220,11 @@ class ShardFiles:
             *(self._folder, kept if capacity else "every shard is decoded anew for each batch that needs it"),
         )
 
-    def _evict(self, *, leave: int, keep: int | None = None) -> None:
+    def _evict(self, *, leave: int, keep: int) -> None:
         last = np.iinfo(np.int64).max
         while np.count_nonzero(self._born) > leave:
             used = np.where(self._born != 0, self._used, last)
-            if keep is not None:
-                used[keep] = last
+            used[keep] = last
             shard = int(used.argmin())
             self._file(shard).unlink(missing_ok=True)
             self._part(shard).unlink(missing_ok=True)

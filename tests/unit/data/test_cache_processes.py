@@ -102,6 +102,7 @@ def test_processes_killed_at_any_moment_leave_a_cache_that_works_within_its_boun
         processes.append(fork.Process(target=_gather_for_ever, args=(cache, 100 + number)))
         processes[-1].start()
     for process in processes:
+        assert process.exitcode is None
         process.kill()
         process.join()
     images, labels = np.empty_like(store.images)[:, None], np.empty_like(store.labels)
