@@ -11,10 +11,11 @@ from data_prep.check.finding import SHOWN, Finding, Row, Severity, remedy_of
 from data_prep.check.survey import Survey
 from data_prep.preparation import prepare_case
 from udt_cluster.config.data import DataConfig
-from udt_cluster.data.leaks import Leak, find_leaks, group_leaks, judge, side_table
+from udt_cluster.data.leaks import Leak, group_leaks, judge, side_table
 from udt_cluster.data.schema import CaseTable
+from udt_cluster.data.splits import grouped
 from udt_cluster.data.splits_files import folds_from_file
-from udt_cluster.data.splits_schemes import SCHEMES, Fold, Pool
+from udt_cluster.data.splits_schemes import SCHEMES, Fold
 from udt_cluster.errors import DataError, UsageError
 from udt_cluster.storage import Location
 
@@ -74,7 +75,8 @@ class Judged:
 def find(source: Location, config: DataConfig, survey: Survey, *, group_by: str) -> Judged:
     """Make the folds of the job, and hold every leak against them."""
     cases, presence = survey.table(), survey.presence
-    pool = Pool.of(cases, group_by=group_by, class_presence=presence)
+    pictures = SourcePictures(source, config, good=survey.good, cases=cases, hashes=survey.hashes)
+    pool, leaks, unseen = grouped(cases, config.splits, group_by=group_by, presence=presence, store=pictures)
     folds: tuple[Fold, ...]
     try:
         made = SCHEMES.get(config.splits.scheme, folds_from_file)(pool, config.splits)
@@ -86,10 +88,7 @@ def find(source: Location, config: DataConfig, survey: Survey, *, group_by: str)
         folds, test = made.folds, made.test
         findings = [_plain("D4", "warning", line) for line in made.warnings] + _absent(survey, presence, folds)
     sides = side_table(folds or [Fold(train=pool.members, validation=())], test, len(cases))
-    group_of = cases.groups if group_by == "patient" else cases.ids
-    pictures = SourcePictures(source, config, good=survey.good, cases=cases, hashes=survey.hashes)
-    leaks, unseen = find_leaks(cases, group_of=group_of, store=pictures)
-    leaks = [*group_leaks(cases, sides, group_of=group_of), *leaks]
+    leaks = [*group_leaks(cases, sides, group_of=pool.group_of), *leaks]
     judged = [_judged(cases, leak, sides, config) for leak in leaks]
     findings += [_plain("D4", "note", line) for line in (*unseen, *_pointless(cases, leaks, sides, config))]
     pairs = [tuple(survey.good[case] for case in leak.members[:2]) for leak in leaks]
@@ -112,7 +111,8 @@ def _judged(cases: CaseTable, leak: Leak, sides: npt.NDArray[np.int8], config: D
     except DataError as error:
         return replace(common, severity="refused", message="; ".join(error.problems), remedy=remedy_of("D4"))
     if verdict.accepted:
-        return replace(common, severity="note", message=f"accepted: {verdict.accepted[0]['reason']}", remedy="")
+        reason = f"{names[0]} and {names[1]} {leak.evidence}; accepted: {verdict.accepted[0]['reason']}"
+        return replace(common, severity="note", message=reason, remedy="")
     return common
 
 
@@ -135,4 +135,4 @@ def _absent(survey: Survey, presence: npt.NDArray[np.bool_], folds: tuple[Fold, 
 
 
 def _plain(row: Row, severity: Severity, message: str) -> Finding:
-    return Finding(row=row, severity=severity, message=message, remedy=remedy_of(row))
+    return Finding(row=row, severity=severity, message=message, remedy=remedy_of(row) if severity == "refused" else "")

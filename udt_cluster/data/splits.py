@@ -136,10 +136,7 @@ def make_splits(
     _refuse_twins(cases)
     if presence is None and store is not None and config.scheme == "stratified_group_kfold":
         presence = class_presence(store)
-    pool = Pool.of(cases, group_by=group_by, class_presence=presence)
-    leaks, unseen = find_leaks(cases, group_of=pool.group_of, store=store)
-    if config.lookalikes == "together":
-        pool = pool.joined([leak.members for leak in leaks])
+    pool, leaks, unseen = grouped(cases, config, group_by=group_by, presence=presence, store=store)
     made = SCHEMES.get(config.scheme, folds_from_file)(pool, config)
     verdict = _judged(pool, made, leaks, accept_leaks)
     if store is not None:
@@ -158,6 +155,22 @@ def make_splits(
         accepted_leaks=verdict.accepted,
         notes=(*verdict.notes, *unseen),
     )
+
+
+def grouped(
+    cases: CaseTable,
+    config: SplitsConfig,
+    *,
+    group_by: str,
+    presence: npt.NDArray[np.bool_] | None,
+    store: Pictures | None,
+) -> tuple[Pool, list[Leak], list[str]]:
+    """The cases in the groups that the job asks for, what the pixels say against them, and what was not looked at."""
+    pool = Pool.of(cases, group_by=group_by, class_presence=presence)
+    leaks, unseen = find_leaks(cases, group_of=pool.group_of, store=store)
+    if config.lookalikes == "together":
+        pool = pool.joined([leak.members for leak in leaks])
+    return pool, leaks, unseen
 
 
 def splits_location(store: Location, splits_hash: str) -> Location:
