@@ -24,7 +24,7 @@ _WHOLE_SHARD_FROM = 0.25
 
 
 class CommittedStore(WrapperStore[Store]):
-    """A Zarr store that knows what was committed: an absent or cut object is an error instead of a fill value."""
+    """A Zarr store that knows what was committed: all else is not there, and what is absent or cut is an error."""
 
     def __init__(self, store: Store, location: Location, sizes: Mapping[str, int]) -> None:
         super().__init__(store)
@@ -42,6 +42,8 @@ class CommittedStore(WrapperStore[Store]):
         Raises:
             CorruptError: the object was committed and is not there, or is shorter.
         """
+        if key not in self._sizes:  # without the right to list, S3 would answer 403 and not 404
+            return None
         buffer = await super().get(key, prototype, byte_range)
         self._check(key, buffer, byte_range)
         return buffer
@@ -49,16 +51,10 @@ class CommittedStore(WrapperStore[Store]):
     async def get_partial_values(
         self, prototype: "BufferPrototype", key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> "list[Buffer | None]":
-        """Parts of objects, each checked as in :meth:`get`."""
-        ranges = list(key_ranges)
-        buffers = await super().get_partial_values(prototype, ranges)
-        for (key, byte_range), buffer in zip(ranges, buffers, strict=True):
-            self._check(key, buffer, byte_range)
-        return buffers
+        """Parts of objects, each as in :meth:`get`."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     def _check(self, key: str, buffer: "Buffer | None", byte_range: ByteRequest | None) -> None:
-        if key not in self._sizes:
-            return
         if buffer is None:
             raise CorruptError(f"{self._location / key}: missing; it was committed. {_REMEDY}")
         expected = _expected_length(byte_range, self._sizes[key])
