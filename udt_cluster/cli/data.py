@@ -141,6 +141,9 @@ def remove(
 
 @app.command("gc")
 def collect(
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="7d", help="Keep what is younger, though nothing uses it.")
+    ] = "7d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     target: TargetName = None,
     as_json: AsJson = False,
@@ -151,8 +154,13 @@ def collect(
     """
     from udt_cluster.cluster.datasets import collect_data
     from udt_cluster.cluster.targets import current_target
+    from udt_cluster.config.units import parse_duration
 
-    found = collect_data(current_target(target), dry_run=dry_run)
+    try:
+        age = parse_duration(older_than)
+    except ValueError as error:
+        raise UsageError(f"--older-than {older_than}: {error}") from error
+    found = collect_data(current_target(target), older_than=age, dry_run=dry_run)
     if as_json:
         show_json(found)
         return

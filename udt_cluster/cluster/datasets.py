@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ def remove_data(target: Target, uri: str) -> dict[str, Any]:
     Raises:
         RefusedError: a job that has not ended, or a registered model, needs it.
     """
-    from udt_cluster.data import remove_version
+    from udt_cluster.data.versions import remove_version
 
     location = _find(target, uri)
     if reason := in_use(target).get(location.name):
@@ -116,11 +117,18 @@ def remove_data(target: Target, uri: str) -> dict[str, Any]:
     return facts
 
 
-def collect_data(target: Target, *, dry_run: bool) -> list[dict[str, Any]]:
-    """Remove versions that no job and no model uses, and what broken-off preparations have left."""
-    from udt_cluster.data import collect
+def collect_data(target: Target, *, older_than: timedelta, dry_run: bool) -> list[dict[str, Any]]:
+    """Remove versions that no job and no model uses, and what broken-off preparations have left.
 
-    return [vars(found) for found in collect(_storage(target), keep=set(in_use(target)), dry_run=dry_run)]
+    Args:
+        target: Where.
+        older_than: A finished version stays so long after it was last written to.
+        dry_run: Only say what would be removed.
+    """
+    from udt_cluster.data.versions import collect
+
+    kept, seconds = set(in_use(target)), older_than.total_seconds()
+    return [vars(found) for found in collect(_storage(target), keep=kept, older_than=seconds, dry_run=dry_run)]
 
 
 def data_sets(target: Target) -> list[dict[str, Any]]:

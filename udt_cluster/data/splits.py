@@ -21,6 +21,7 @@ from udt_cluster.data.schema import CaseTable
 from udt_cluster.data.splits_classes import LabelledStore, class_presence, refuse_absent_classes
 from udt_cluster.data.splits_files import folds_from_file
 from udt_cluster.data.splits_schemes import SCHEMES, TEST, Assignment, Fold, Pool
+from udt_cluster.data.versions import SPLITS_FOLDER
 from udt_cluster.errors import CorruptError, DataError, VersionError
 from udt_cluster.storage import Location
 
@@ -175,7 +176,7 @@ def grouped(
 
 def splits_location(store: Location, splits_hash: str) -> Location:
     """Where the splits of a store lie: `<dataset>/splits/<version>-<hash>.json`, beside the version."""
-    return store.parent / "splits" / f"{store.name}-{splits_hash}.json"
+    return store.parent / SPLITS_FOLDER / f"{store.name}-{splits_hash}.json"
 
 
 def save_splits(store: Location, splits: Splits) -> Location:

@@ -1,7 +1,7 @@
 """The versions of data sets that a storage has: where they lie, which there are, and how they are removed.
 
-``<storage>/data/<dataset>/<version>/`` is a store (or one that is being written), ``<storage>/staging/<dataset>/`` has
-what preparations of the data set have done so far.
+``<storage>/data/<dataset>/<version>/`` is a store (or one that is being written), ``<storage>/data/<dataset>/splits/``
+has the splits of all versions, ``<storage>/staging/<dataset>/`` what preparations of the data set have done so far.
 """
 
 import time
@@ -12,6 +12,7 @@ from typing import Literal
 
 from udt_cluster.storage import COMMIT_NAME, Entry, Location
 
+SPLITS_FOLDER = "splits"
 DAY = 24 * 3600.0
 
 
@@ -100,6 +101,7 @@ def list_versions(storage: Location) -> tuple[Version, ...]:
             modified=max(entry.modified for entry in entries),
         )
         for (dataset, version), entries in _grouped((storage / "data").entries(), 2)
+        if version != SPLITS_FOLDER
     )
 
 
@@ -118,8 +120,15 @@ def list_staging(storage: Location) -> tuple[Staging, ...]:
 
 
 def remove_version(location: Location) -> None:
-    """Remove a version, COMMIT first: however far this comes, nobody takes the rest for a data set. Can be repeated."""
+    """Remove a version and its splits, COMMIT first: however far this comes, nobody takes the rest for a data set.
+
+    Can be repeated.
+    """
     (location / COMMIT_NAME).delete()
+    splits = location.parent / SPLITS_FOLDER
+    for entry in splits.entries():
+        if entry.key.startswith(f"{location.name}-"):
+            (splits / entry.key).delete()
     location.delete_tree()
 
 
@@ -177,7 +186,11 @@ def collect(
     versions, staging = list_versions(storage), list_staging(storage)
     removals = plan_collection(versions, staging, keep=keep, older_than=older_than, now=time.time())
     for removal in () if dry_run else removals:
-        remove_version(Location.parse(removal.uri))
+        location = Location.parse(removal.uri)
+        if removal.why == "left by a preparation":
+            location.delete_tree()
+        else:
+            remove_version(location)
     return removals
 
 

@@ -137,3 +137,17 @@ def test_a_removal_that_breaks_off_leaves_no_data_set_and_can_be_repeated(
     remove_version(store.location)
     assert store.location.entries() == []
     remove_version(store.location)
+
+
+def test_splits_are_no_version_and_go_with_theirs(tmp_path: Path) -> None:
+    storage = Location.parse(tmp_path)
+    root = version_root(storage, "d", "v1")
+    for key in ("v1/COMMIT", "v1/zarr.json", "v2/COMMIT", "splits/v1-ab.json", "splits/v2-cd.json"):
+        (storage / "data/d" / key).write_bytes(b"{}")
+    assert [found.name for found in list_versions(storage)] == ["d/v1", "d/v2"]
+    remove_version(root)
+    assert [entry.key for entry in (storage / "data/d").entries()] == ["splits/v2-cd.json", "v2/COMMIT"]
+    aged = NOW
+    for path in (tmp_path / "data/d/splits").iterdir():
+        os.utime(path, (aged, aged))
+    assert collect(storage, keep={"v2"}, older_than=0) == ()
