@@ -1,5 +1,7 @@
 """Preparation from and to a real S3 server, looked at through boto3."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import boto3
@@ -13,6 +15,7 @@ from udt_cluster.data import DataStore
 from udt_cluster.errors import AuthError, CorruptError
 from udt_cluster.storage import Location
 
+REPOSITORY = Path(__file__).parents[3]
 pytestmark = [pytest.mark.component, pytest.mark.s3]
 
 
@@ -50,6 +53,63 @@ def test_the_same_bytes_on_s3_as_on_disk(glands: Path, tmp_path: Path, s3_uri: s
     again = run(glands, s3_uri, tmp_path)
     assert again.already_there
     assert again.seconds < 2
+
+
+SIXTEEN = """
+import os, sys, traceback
+from pathlib import Path
+import torch
+import data_prep.adapters.glas
+import udt_cluster.data.geometry, udt_cluster.storage.s3
+from data_prep import FileIndex, InProcessExecutor, prepare
+from udt_cluster.config.data import DataConfig
+from udt_cluster.storage import Location
+
+torch.set_num_threads(1)
+source, storage, folder = sys.argv[1:]
+start, go = os.pipe()
+children = []
+for number in range(16):
+    if pid := os.fork():
+        children.append(pid)
+        continue
+    status = 1
+    try:
+        os.close(go)
+        os.read(start, 1)  # until the last one is there
+        config = DataConfig.model_validate({"source": source, "adapter": "glas", "size": (32, 32), "group_by": "case"})
+        index = FileIndex(Path(folder, f"{number}.db"))
+        prepare(config, "set", Location.parse(storage), executor=InProcessExecutor(), index=index)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+os.close(go)
+sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in children))
+"""
+
+
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_fault_N4_sixteen_preparations_of_one_version_end_with_the_same_bytes(
+    glands: Path, tmp_path: Path, s3_uri: str, where: str
+) -> None:
+    """All begin at once; whoever is first commits and removes what all have staged."""
+    storage = s3_uri if where == "s3" else str(tmp_path / "many")
+    (tmp_path / "indices").mkdir()
+    command = [sys.executable, "-c", SIXTEEN, str(glands), storage, str(tmp_path / "indices")]
+    ended = subprocess.run(command, cwd=REPOSITORY, check=False, timeout=240, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    alone = run(glands, tmp_path / "alone", tmp_path)
+    root = Location.parse(storage) / "data/set" / alone.version
+    assert everything(root) == everything(alone.location)
+    assert DataStore.open(root, verify_checksums=True).num_samples == 5
+    assert (Location.parse(storage) / "staging").entries() == []
+
+
+def everything(root: Location) -> dict[str, bytes]:
+    """Every object below."""
+    return {entry.key: (root / entry.key).read_bytes() for entry in root.entries()}
 
 
 def test_a_source_on_s3(glands: Path, tmp_path: Path, s3_uri: str) -> None:
