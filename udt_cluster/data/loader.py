@@ -50,12 +50,21 @@ class EvalBatch:
         labels: Class indices at the store's size; int64 (B, H, W) on the device.
         case: Index of each sample's case in the store's case table; int64 (B,), on the host.
         slice: Slice number of each sample within its case; int64 (B,), on the host.
+        context_slices: Neighbours on each side among the channels.
     """
 
     images: Tensor
     labels: Tensor
     case: Indices
     slice: Indices
+    context_slices: int = 0
+
+    @property
+    def shown(self) -> Tensor:
+        """The images without their neighbours, for people to look at."""
+        channels = self.images.shape[1] // (2 * self.context_slices + 1)
+        start = channels * self.context_slices
+        return self.images[:, start : start + channels]
 
 
 class TrainLoader:
@@ -253,6 +262,7 @@ class EvalLoader:
         """Batches of the rank that has most."""
         self._batch_size = batch_size
         self._store = store
+        self._context_slices = context_slices
         self._samples = case_samples(store.cases, self.cases)
         self.cache = cache or SampleCache(store, capacity_bytes=cache_bytes, folder=cache_dir)
         self._reader = SampleReader(
@@ -272,6 +282,7 @@ class EvalLoader:
                     labels=local.labels.long(),
                     case=self._store.sample_case[raw.samples].astype(np.int64),
                     slice=self._store.sample_slice[raw.samples].astype(np.int64),
+                    context_slices=self._context_slices,
                 )
 
 

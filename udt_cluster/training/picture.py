@@ -68,7 +68,7 @@ class Gallery:
         counts = pixel_counts(prediction[one], batch.labels[one], num_classes=len(self._class_names))
         return _Row(
             *name,
-            pixels=_visible(batch.images[index]),
+            pixels=_visible(batch.shown[index]),
             reference=batch.labels[index].cpu().numpy(),
             prediction=prediction[index].cpu().numpy(),
             val_dice=defined_mean(dice(counts[0])),

@@ -26,10 +26,15 @@ class Batch(Protocol):
 
 
 class EvalBatch(Protocol):
-    """Validation samples: as :class:`Batch`, with the case index and the slice number of each, int arrays (B,)."""
+    """Validation samples: as :class:`Batch`, with the case index and the slice number of each, int arrays (B,).
+
+    ``shown`` is what a person is to see of ``images``: without channels that stand beside it as context.
+    """
 
     @property
     def images(self) -> Tensor: ...  # noqa: D102
+    @property
+    def shown(self) -> Tensor: ...  # noqa: D102
     @property
     def labels(self) -> Tensor: ...  # noqa: D102
     @property

@@ -100,7 +100,9 @@ def test_neighbouring_slices_are_channels_in_order_and_ends_repeat(dtype):
             rows = np.clip(np.arange(sample - 2, sample + 3), first[sample], last[sample])
             assert torch.equal(image, torch.cat([raw[row] for row in rows]))
             assert torch.equal(label, torch.from_numpy(store.labels[sample]).long())
-    images = torch.cat([batch.images for batch in eval_loader(store, normalization=scale, context_slices=1)])
+    batches = list(eval_loader(store, normalization=scale, context_slices=1))
+    assert torch.equal(torch.cat([batch.shown for batch in batches]), raw), "people see the slice itself"
+    images = torch.cat([batch.images for batch in batches])
     rows = np.clip(np.arange(9)[:, None] + [-1, 0, 1], first[:, None], last[:, None])
     assert torch.equal(images, raw[rows].flatten(1, 2))
 

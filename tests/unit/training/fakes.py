@@ -25,6 +25,10 @@ class Samples:
     case: np.ndarray
     slice: np.ndarray
 
+    @property
+    def shown(self) -> Tensor:
+        return self.images
+
     def take(self, indices: Sequence[int] | np.ndarray) -> "Samples":
         chosen = np.asarray(indices, dtype=np.int64)
         return Samples(
