@@ -62,6 +62,10 @@ def litdata(samples: Samples, workers: int, bucket: str | None, compression: str
     )  # fmt: skip
     where, options = str(folder), {}
     if bucket:
+        from litdata.streaming import downloader
+
+        # It has no setting for a server without TLS.
+        downloader._OBSTORE_CLIENT_OPTIONS = {**downloader._OBSTORE_CLIENT_OPTIONS, "allow_http": True}
         upload(folder, bucket, folder.name)
         where = f"s3://{bucket}/{folder.name}"
         options = {"storage_options": {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}}
