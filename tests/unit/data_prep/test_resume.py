@@ -170,7 +170,10 @@ def test_preparations_that_meet_end_with_one_valid_store(glands: Path, tmp_path:
             if number == moment:
                 run(job(glands), folder)
 
-        prepared = run(job(glands), folder, executor=Counting(overtake))
+        executor = Counting(overtake)
+        prepared = run(job(glands), folder, executor=executor)
+        assert executor.count(run_case_task) == CASES, "nothing is done again for a store that is there"
+        assert executor.count(write_shard) <= 2
         assert objects(prepared) == whole
         assert staged(folder) == []
         assert DataStore.open(prepared.location, verify_checksums=True).num_samples == CASES
@@ -201,14 +204,21 @@ def test_another_plan_of_the_same_version_takes_no_shard_of_the_first(glands: Pa
     config = job(glands, on_bad_case="quarantine")
 
     class Dying(Counting):
+        def __init__(self, dead: int) -> None:
+            super().__init__()
+            self._dead = dead
+
         def map(self, function: Any, items: Iterable[Any], *, description: str) -> Iterator[Any]:
             for number, item in enumerate(items):
                 if function is write_shard and number == 1:
                     raise KeyboardInterrupt
-                yield Died("no memory") if function is run_case_task and number == 2 else function(item)
+                yield Died("no memory") if function is run_case_task and number == self._dead else function(item)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(config, tmp_path, executor=Dying())
+    for dead in (2, 99):
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path, executor=Dying(dead))
+        plans = {key.split("/")[3] for key in staged(tmp_path) if "/shards/" in key}
+        assert len(plans) == 1, "the first plan's shard is overwritten, so its record may not stay"
     prepared = run(config, tmp_path)
     store = DataStore.open(prepared.location, verify_checksums=True)
     assert store.num_samples == CASES

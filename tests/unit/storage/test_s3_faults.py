@@ -1,5 +1,6 @@
 """S3 that misbehaves: a small server in this process that fails as told. What real S3 does is tested on a real one."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,10 @@ ROOT = Location.parse("s3://bucket/p")
 def test_fault_N2_passing_faults_of_a_get_are_repeated(server: FaultyServer, fault: str, times: int) -> None:
     server.objects["/bucket/p/object"] = CONTENT
     server.faults = [fault] * times
+    began = time.monotonic()
     assert (ROOT / "object").read_bytes() == CONTENT
     assert len(server.requests) == times + 1
+    assert time.monotonic() - began < 20, "silence ends with the time-out of a read, not with the server's"
 
 
 def test_a_server_that_ignores_ranges_is_understood(server: FaultyServer) -> None:
