@@ -152,6 +152,7 @@ def train_worker(settings: dict[str, Any]) -> None:
             class_names=data.store.info.class_names,
         )
     finally:
+        train.close()
         reporter.close()
 
 
@@ -224,6 +225,8 @@ def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") 
         augment=job.train.augment,
         empty_slices=job.data.empty_slices,
         context_slices=job.data.context_slices,
+        cache_bytes=job.data.cache,
+        threads=max(2, job.resources.cpus_per_worker),
         **ranks,
     )
     validation = EvalLoader(
