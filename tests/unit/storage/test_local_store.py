@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,17 @@ def test_a_failed_write_removes_its_unfinished_file(folder: Path) -> None:
     with pytest.raises(IsADirectoryError):
         LocalObject(folder / "taken").write([b"1"])
     assert [path.name for path in folder.iterdir()] == ["taken"]
+
+
+def test_writers_survive_that_others_remove_the_empty_folder(folder: Path) -> None:
+    """Preparations that end together remove what they staged, while others still stage."""
+    root = Location.parse(folder)
+
+    def write_and_remove(writer: int) -> None:
+        for turn in range(150):
+            (root / f"staged/{turn % 3}/{writer}").write_bytes(b"1")
+            root.delete_keys([f"staged/{number}/{writer}" for number in range(3)])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write_and_remove, range(6)))
+    assert root.entries() == []
