@@ -148,9 +148,10 @@ def collect(
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what nothing uses: old versions, and what broken-off preparations left.
+    """Delete prepared data that nothing uses any more.
 
-    What an unfinished job or a registered model uses stays, and so does what is being prepared now.
+    That is old versions, and what broken-off preparations left. What an unfinished job or a
+    registered model uses stays, and so does what is being prepared now.
     """
     from udt_cluster.cluster.datasets import collect_data
     from udt_cluster.cluster.targets import current_target

@@ -35,9 +35,10 @@ def check(
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at every case of a source, and say all that is wrong with it.
+    """Say everything that is wrong with a source.
 
-    Nothing is prepared or uploaded. Exit code 3 when training must not start.
+    Every case is read, by the code that prepares it. Nothing is prepared or uploaded.
+    Exit code 3 when training must not start.
     """
     from udt_cluster.cluster.datasets import check_data
     from udt_cluster.cluster.targets import current_target
@@ -88,7 +89,7 @@ def unpack(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for what is in it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Unpack an archive of images: whole and inside the folder, or not at all.
+    """Unpack an archive wholly, or not at all.
 
     Names that lead out of the folder, links, devices, and archives that grow beyond measure are refused.
     """

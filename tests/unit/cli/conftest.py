@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,7 @@ class FakeCluster:
     fails: BaseException | None = None
     models_: list[dict[str, Any]] = field(default_factory=list)
     sets: list[dict[str, Any]] = field(default_factory=list)
+    report: Any = None
 
     def _asked(self, name: str, what: Any = None) -> None:
         self.calls.append((name, what))
@@ -121,7 +123,22 @@ class FakeCluster:
         self._asked("data_sets")
         return self.sets
 
-    def show_data(self, target: Any, uri: str, *, preview: Path | None) -> dict[str, Any]:
+    def check_data(
+        self, config: Any, *, target: Any, pictures: bool, on_progress: Callable[[int, int, str], None]
+    ) -> Any:
+        self._asked("check_data", (config.adapter, pictures))
+        on_progress(1, 1, "cases")
+        return self.report
+
+    def remove_data(self, target: Any, uri: str) -> dict[str, Any]:
+        self._asked("remove_data", uri)
+        return self.sets[0]
+
+    def collect_data(self, target: Any, *, older_than: timedelta, dry_run: bool) -> list[dict[str, Any]]:
+        self._asked("collect_data", (older_than, dry_run))
+        return [{"uri": "s3://bucket/x/data/acdc/ab12", "bytes": 2000, "why": "not used"}]
+
+    def show_data(self, target: Any, uri: str, *, preview: Path | None, augment: str = "released") -> dict[str, Any]:
         self._asked("show_data", (uri, preview))
         return {**self.sets[0], "info": {}, **({"preview": str(preview)} if preview else {})}
 
@@ -147,7 +164,10 @@ PLACES = {
     "udt_cluster.cluster.jobs": (
         *("plan", "submit", "list_jobs", "find_job", "follow", "logs", "stop", "remove", "evaluate"),
     ),
-    "udt_cluster.cluster.catalog": (*("prepare_data", "data_sets", "show_data", "models", "show_model", "dashboards"),),
+    "udt_cluster.cluster.catalog": ("models", "show_model", "dashboards"),
+    "udt_cluster.cluster.datasets": (
+        *("check_data", "prepare_data", "data_sets", "show_data", "remove_data", "collect_data"),
+    ),
     "udt_cluster.cluster.local": ("down",),
 }
 

@@ -14,7 +14,20 @@ from udt_cluster.cli.reference import help_texts, reference
 DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
 VERBS = {
     *("init", "schema", "validate", "submit", "ls", "status", "logs", "stop", "rm", "evaluate", "dashboard", "down"),
-    *("data prepare", "data ls", "data show", "models ls", "models show", "target add", "target ls", "target use"),
+    *(
+        "data check",
+        "data unpack",
+        "data prepare",
+        "data ls",
+        "data show",
+        "data rm",
+        "data gc",
+        "models ls",
+        "models show",
+        "target add",
+        "target ls",
+        "target use",
+    ),
 }
 
 

@@ -56,7 +56,7 @@ DATA = [
         [
             (
                 "6: data.splits.train: unknown key; the rest trains; set data.splits.validation_fraction, with scheme: "
-                "holdout. Allowed in data.splits: scheme, k, seed, validation_fraction, file"
+                "holdout. Allowed in data.splits: scheme, k, seed, validation_fraction, lookalikes, file"
             ),
             "6: data.splits.val: unknown key; set data.splits.validation_fraction, with scheme: holdout.",
         ],

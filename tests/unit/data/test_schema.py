@@ -44,7 +44,9 @@ def test_store_info_survives_json() -> None:
     assert again.warnings == ("mind the gap",)
 
 
-@pytest.mark.parametrize("change", [{"format_version": 1}, {"format_version": 3}, {"format_version": None}, {"format": "ome"}])
+@pytest.mark.parametrize(
+    "change", [{"format_version": 1}, {"format_version": 3}, {"format_version": None}, {"format": "ome"}]
+)
 def test_another_format_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(VersionError, match="Prepare the data again"):
         StoreInfo.from_attrs({**INFO.to_attrs(), **change})
