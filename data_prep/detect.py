@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.readers import PICTURE_SUFFIXES, ReaderError, read_mask, read_picture
+from data_prep.readers import PICTURE_SUFFIXES, ReaderError, read_mask, read_nifti, read_picture
 from data_prep.source import SourceTree, stem
 from udt_cluster.errors import DataError, UdtError
 from udt_cluster.storage import Location
@@ -23,6 +23,7 @@ _MASK_WORD = re.compile(
 )
 _MOST_CLASSES = 32
 _LOOKED_AT = 12
+_VOLUMES = 3
 _SIDE_LIMIT = 256
 
 
@@ -84,15 +85,23 @@ def _volumes(tree: SourceTree) -> Guess | None:
     volumes = [key for key in tree.entries if key.endswith((".nii", ".nii.gz"))]
     if not volumes:
         return None
+    size, sized = _size([shape for key in sorted(volumes)[:_VOLUMES] if (shape := _slice_shape(tree.location, key))])
     if "dataset.json" in tree.entries:
-        return Guess(
-            adapter="nifti", settings={"group_by": "case"}, found=("NIfTI volumes with dataset.json (MSD or nnU-Net)",)
-        )
+        found = ("NIfTI volumes with dataset.json (MSD or nnU-Net)", *sized)
+        return Guess(adapter="nifti", settings={"group_by": "case"}, size=size, found=found)
     pair = _paired_folders(volumes)
     if pair is None:
         return None
     settings = {"group_by": "case", "pairs": pair.settings}
-    return Guess(adapter="nifti", settings=settings, found=(pair.sentence("NIfTI volumes"),))
+    return Guess(adapter="nifti", settings=settings, size=size, found=(pair.sentence("NIfTI volumes"), *sized))
+
+
+def _slice_shape(source: Location, key: str) -> tuple[int, int] | None:
+    try:
+        height, width = read_nifti((source / key).read_bytes()).voxels.shape[-2:]
+    except (ReaderError, UdtError, OSError):
+        return None
+    return int(height), int(width)
 
 
 def _arrays(tree: SourceTree) -> Guess | None:
@@ -212,4 +221,4 @@ def _size(sides: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[str,
     height, width = (float(np.median([side[axis] for side in sides])) for axis in (0, 1))
     scale = min(1.0, _SIDE_LIMIT / max(height, width))
     rounded = tuple(max(16, round(side * scale / 16) * 16) for side in (height, width))
-    return (rounded[0], rounded[1]), (f"pictures of about {height:.0f}x{width:.0f}",)
+    return (rounded[0], rounded[1]), (f"pixels: about {height:.0f}x{width:.0f}",)

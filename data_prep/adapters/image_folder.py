@@ -15,7 +15,7 @@ from udt_cluster.storage import Location
 
 
 class ImageFolder:
-    """`images/NAME.png` and `masks/NAME<mask_suffix>.png`, subfolders included; patients are not known."""
+    """`images/NAME.png` and `masks/NAME<mask_suffix>.png`, subfolders included; the first of them is the site."""
 
     name = "image_folder"
 
@@ -33,7 +33,7 @@ class ImageFolder:
         if pairs.problems:
             raise DataError(f"{source}: images and masks do not fit together", pairs.problems)
         cases = [
-            Case(id=name, group=name, split="unknown", images=(image,), labels=(mask,))
+            Case(id=name, group=name, split="unknown", site=_site(name), images=(image,), labels=(mask,))
             for name, (image, mask) in pairs.complete.items()
         ]
         return Discovery(
@@ -54,6 +54,11 @@ def _rule(config: DataConfig) -> MaskRule:
         return LabelRule(config.label_values)
     classes = len(config.classes or ("foreground",))
     return LabelRule(None if classes == 1 else tuple(range(1, classes + 1)))
+
+
+def _site(name: str) -> str:
+    """The first subfolder: where people keep the pictures of each hospital or scanner apart."""
+    return name.partition("/")[0] if "/" in name else ""
 
 
 def _named_files(tree: SourceTree, pairs: PairsConfig) -> tuple[dict[str, str], dict[str, str]]:

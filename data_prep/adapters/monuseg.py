@@ -3,7 +3,8 @@
 The original one (`Tissue Images/NAME.tif` with `Annotations/NAME.xml`, outlines drawn in Aperio ImageScope; test images
 with their annotations beside them in a folder named test), and the one that the code of UCTransNet and UDTransNet reads
 (`Train_Folder/{img,labelcol}`, `Val_Folder/...`, `Test_Folder/...`, masks of 0 and 255). The group is the patient, the
-first twelve characters of a name like TCGA-18-5592-01Z-00-DX1. Every nucleus is foreground.
+first twelve characters of a name like TCGA-18-5592-01Z-00-DX1; the first seven are the hospital that gave the tissue,
+the site. Every nucleus is foreground.
 """
 
 import re
@@ -22,7 +23,7 @@ from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
 
 _TITLE = "MoNuSeg"
-_PATIENT = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}(?![0-9A-Za-z])")
+_PATIENT = re.compile(r"(?P<site>TCGA-[0-9A-Z]{2})-[0-9A-Z]{4}(?![0-9A-Za-z])")
 _SHOWN = 5
 
 
@@ -94,7 +95,7 @@ def _with_patient(case: Case) -> Case:
     """The group, and an id that is the slide's name in either layout, where the name has a patient."""
     slide = stem(case.images[0])
     patient = _PATIENT.match(slide)
-    return replace(case, id=slide, group=patient.group()) if patient else case
+    return replace(case, id=slide, group=patient.group(), site=patient["site"]) if patient else case
 
 
 def _without_patient(ids: Sequence[str]) -> list[str]:

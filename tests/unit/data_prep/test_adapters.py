@@ -315,6 +315,7 @@ def test_acdc_every_bad_slice_is_named(h5_source: Path) -> None:
 def test_image_folder_ids_are_paths_below_the_folder(pairs: Path) -> None:
     found = discover(config(pairs, "image_folder"))
     assert [case.id for case in found.cases] == ["a", "b", "sub/c", "Ünï cödé 1"]
+    assert [case.site for case in found.cases] == ["", "", "sub", ""], "the first subfolder"
     assert {case.split for case in found.cases} == {"unknown"}
     moved = shutil.move(pairs, pairs.with_name("elsewhere"))
     assert [case.id for case in discover(config(Path(moved), "image_folder")).cases] == [c.id for c in found.cases]

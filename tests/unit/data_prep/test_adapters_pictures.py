@@ -106,6 +106,7 @@ def pairs(tmp_path: Path) -> Path:
 
 def test_monuseg_released_folders(released: Path) -> None:
     found = discover(config(released, "monuseg"))
+    assert [case.site for case in found.cases] == ["TCGA-2Z", "TCGA-18", "TCGA-21", "TCGA-21"]
     assert [(case.id, case.group, case.split) for case in found.cases] == [
         ("TCGA-2Z-A9J9-01A-01-TS1", "TCGA-2Z-A9J9", "test"),
         (SLIDE, "TCGA-18-5592", "validation"),
