@@ -158,7 +158,7 @@ def _created(path: Path) -> BinaryIO:
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path.parent)
             return path.open("xb")
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # mkdir says the latter of a folder that goes while it looks
             if last:
                 raise
     raise AssertionError("the last try returned or raised")
