@@ -78,7 +78,6 @@ def udt(s3_server: S3Server) -> Iterator[CommandLine]:
         **s3_server.environment,
         "UDT_HOME": str(home),
         "UDT_E2E_SECRET": CANARY,
-        "UDT_CANARY": str(home / "executed"),
         "NO_COLOR": "1",
         "COLUMNS": "160",
     }

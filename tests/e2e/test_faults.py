@@ -181,23 +181,25 @@ def read(path: Path) -> bytes:
 
 
 def test_fault_S5_a_job_file_cannot_run_a_command(udt: CommandLine, tmp_path: Path) -> None:
-    canary = udt.home / "executed"  # $UDT_CANARY of every process that the fixture starts
-    folder = tmp_path / "data; touch $UDT_CANARY; $(touch $UDT_CANARY) `touch $UDT_CANARY`"
+    canary = udt.home / "executed"
+    folder = Path(f"{tmp_path}/data; touch {canary}; `touch {canary}` | touch {canary} & '; touch {canary}")
     write_pairs(folder, count=4)
     job = tmp_path / "job.yaml"
     data = {"source": str(folder), "adapter": "image_folder", "group_by": "case", "size": [32, 32], "splits": {"k": 2}}
+    data["classes"] = [f"$(touch {canary})"]
     job.write_text(json.dumps({"name": "a", "data": data}))
     udt("submit", str(job), "--stages", "prepare", "--wait")
     status = udt.json("status", "last")
     assert status["results"]["prepare"]["cases"] == 4, "the value arrived verbatim"
+    assert status["results"]["prepare"]["class_names"] == ["background", f"$(touch {canary})"]
     assert not canary.exists()
 
 
 def write_pairs(folder: Path, *, count: int) -> None:
-    """Images and masks of squares."""
+    """Images and masks of coarse squares; no two images look alike."""
     for index in range(count):
-        pixels = np.full((40, 40), 30 + index, np.uint8)
-        pixels[10 : 20 + index, 10:30] = 200
+        squares = np.random.default_rng(index).integers(0, 256, (5, 5), dtype=np.uint8)
+        pixels = np.kron(squares, np.ones((8, 8), np.uint8))
         for name, values in (("images", pixels), ("masks", (pixels > 100).astype(np.uint8))):
             path = folder / name / f"case{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
