@@ -20,10 +20,17 @@ A message says where, what was found, what is allowed and what to do next. ``pro
 is more than one, because nobody wants to learn of them one at a time.
 """
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
 INTERRUPTED_EXIT_CODE = 130
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def without_credentials(text: str) -> str:
+    """The text without what stands between `://` and `@`: what is printed, logged or stored may not repeat it."""
+    return _CREDENTIALS.sub("***@", text)
 
 
 class UdtError(Exception):
@@ -37,9 +44,9 @@ class UdtError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.problems = tuple(problems)
+        self.message = without_credentials(message)
+        self.problems = tuple(without_credentials(problem) for problem in problems)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  - {problem}" for problem in self.problems)])

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from udt_cluster.config.home import read_state, write_state
 from udt_cluster.errors import UsageError
+from udt_cluster.storage import Location
 
 _FILE = "targets.json"
 LOCAL = "local"
@@ -128,12 +129,18 @@ def add_target(target: Target) -> None:
     Raises:
         UsageError: a URL is not one, or carries a password.
     """
-    for label, url in (("--jobs-api", target.jobs_api), ("--tracking", target.tracking)):
+    urls = {"--jobs-api": target.jobs_api, "--tracking": target.tracking, "--endpoint": target.endpoint}
+    for label, url in {**urls, "--storage": target.storage}.items():
         parts = urlsplit(url or "")
-        if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise UsageError(
+                f"{label} carries credentials or a query; write the bare address. Nodes find their own credentials, "
+                "and Ray's token is read from the file of --token-path"
+            )
+        if url and label in urls and (parts.scheme not in {"http", "https"} or not parts.hostname):
             raise UsageError(f"{label} must be a URL such as http://head:8265, got {url!r}")
-        if parts.password:
-            raise UsageError(f"{label} carries a password; set it in the environment of the nodes instead")
+    if target.storage:
+        Location.parse(target.storage)
     state = read_state(_FILE)
     state.setdefault("targets", {})[target.name] = asdict(target)
     write_state(_FILE, state)

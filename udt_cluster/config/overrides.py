@@ -7,6 +7,7 @@ from udt_cluster.config.document import JSON, Document, Place, parse_value
 from udt_cluster.config.fields import Field, all_fields
 from udt_cluster.config.problems import FieldPath, FindingsError, Problem
 from udt_cluster.config.suggest import allowed_keys, suggestions, unknown_key
+from udt_cluster.errors import without_credentials
 
 _NULLS = {"", "~", "null"}
 
@@ -16,7 +17,7 @@ def overridden(document: Document, overrides: Sequence[str]) -> Document:
     values: dict[str, JSON] = json.loads(json.dumps(document.values))
     places, problems = dict(document.places), list(document.problems)
     for text in overrides:
-        place = Place(f"--set {text}")
+        place = Place(f"--set {without_credentials(text)}")
         try:
             field, value = _read(text, place.text)
         except FindingsError as error:

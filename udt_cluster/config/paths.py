@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _Words = Callable[[str], str]
+_ON_THE_NODES = "nodes find their own (AWS variables and files): write s3://BUCKET/PREFIX"
 WRITE_IT = "write the path itself"
 _FAULTS: tuple[tuple[re.Pattern[str], _Words], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), words)
@@ -14,6 +15,7 @@ _FAULTS: tuple[tuple[re.Pattern[str], _Words], ...] = tuple(
             r"[\x00-\x1f\x7f]",
             lambda text: "a control character; in \"...\" a backslash begins an escape: use '/' or single quotes",
         ),
+        (r"^[a-z][a-z0-9+.-]+://[^/]*@", lambda text: f"credentials in an address; {_ON_THE_NODES}"),
         (r"^[a-z]:([\\/]|$)", lambda text: f"a Windows path; write it as the nodes see it{_with_slashes(text)}"),
         (r"\\", lambda text: f"a backslash; folders are divided by '/': {text.replace(chr(92), '/')}"),
         (r"\$\{|\$\(|(^|/)\$\w|%\w+%", lambda text: f"variables are not expanded; {WRITE_IT}"),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from udt_cluster.errors import without_credentials
+
 FieldPath = tuple[str | int, ...]
 _SHOWN = 60
 _PLAIN = re.compile(r"[A-Za-z_/][\w./-]*")
@@ -68,7 +70,7 @@ def shown(value: object) -> str:
     if isinstance(value, dict):
         return f"a section ({shortened(', '.join(map(str, value)))})" if value else "an empty section"
     if isinstance(value, str):
-        return shortened(repr(value))
+        return shortened(repr(without_credentials(value)))
     return shortened(flow(value))
 
 

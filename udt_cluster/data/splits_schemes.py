@@ -216,8 +216,8 @@ def leave_one_site_out(pool: Pool, config: SplitsConfig) -> Assignment:
     if unknown:
         raise DataError(
             f"data.splits.scheme: leave_one_site_out, but the site of {len(unknown)} of {len(pool.members)} cases is "
-            "not known. monuseg knows the site of a slide; image_folder takes the first subfolder (images/SITE/NAME.png) "
-            "for it. Sort the pictures so, or use scheme: file with a fold for each site",
+            "not known. monuseg knows the site of a slide; image_folder takes the first subfolder for it "
+            "(images/SITE/NAME.png). Sort the pictures so, or use scheme: file with a fold for each site",
             _shortened(unknown),
         )
     names = sorted({sites[case] for case in pool.members})

@@ -80,3 +80,21 @@ def test_the_environment_for_nodes_has_addresses_and_no_secret(monkeypatch: pyte
         "AWS_REGION": "eu",
     }
     assert "canary" in os.environ["AWS_SECRET_ACCESS_KEY"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"jobs_api": "http://s3cr3t@head:8265"},
+        {"jobs_api": "http://head:8265?token=s3cr3t"},
+        {"tracking": "http://me:s3cr3t@mlflow:5000"},
+        {"endpoint": "http://me:s3cr3t@s3:9000"},
+        {"storage": "s3://AKIA:s3cr3t@bucket/x"},
+    ],
+)
+def test_fault_S2_a_profile_keeps_no_credentials(field: dict[str, str], isolated_home: Path) -> None:
+    good = {"jobs_api": "http://head:8265", "tracking": "http://mlflow:5000", "storage": "s3://bucket/x"}
+    with pytest.raises(UsageError, match="carries credentials") as refused:
+        add_target(Target("lab", **{**good, **field}))
+    assert "s3cr3t" not in str(refused.value)
+    assert not list(isolated_home.rglob("*targets*"))

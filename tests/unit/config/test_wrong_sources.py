@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.config.load import load_job
+from udt_cluster.config.load import check_job, load_job
+from udt_cluster.errors import JobFileError
 
 GLAS = "name: h\ndata:\n  source: {}\n  adapter: glas\n"
 
@@ -322,3 +323,34 @@ def test_fault_N06_the_example_of_a_name_is_the_files(told: Callable[[str, str],
         "1: name: is missing; for example name: my-glas"
     ]
     assert told("data: {source: /d, adapter: glas}\n", "06.yaml") == ['1: name: is missing; for example name: "06"']
+
+
+SECRET = "AKIAEXAMPLE:s3cr3t-9f2c"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f"{{source: 's3://{SECRET}@bucket/x', adapter: acdc}}",
+        f"{{source: /x, adapter: acdc, splits: {{scheme: file, file: 's3://{SECRET}@bucket/x.json'}}}}",
+        f"{{source: 'https://{SECRET}@host/x', adapter: acdc}}",
+    ],
+)
+def test_fault_S2_an_address_with_credentials_is_refused_and_not_repeated(data: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"name: heart\ndata: {data}\n")
+    found = check_job(file)
+    assert isinstance(found, tuple)
+    text = "\n".join(map(str, found))
+    assert "credentials in an address" in text
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("field", ["data.source", "model.pretrained", "train.init_from"])
+def test_fault_S2_an_override_with_credentials_is_refused_and_not_repeated(field: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("name: heart\ndata: {source: /x, adapter: acdc}\n")
+    with pytest.raises(JobFileError) as refused:
+        load_job(file, [f"{field}=s3://{SECRET}@bucket/x"])
+    assert "credentials in an address" in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)
