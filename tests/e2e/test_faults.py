@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
     assert "udt-cluster status" in said, "it says how to return"
     assert "Traceback" not in said
     assert udt.json("status", job)["state"] == "RUNNING"
-    udt("rm", job, code=3)
+    udt("rm", job, "--yes", code=3)
     udt("stop", job)
     status = udt.json("status", job)
     assert status["state"] == "STOPPED"
@@ -106,7 +106,7 @@ def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
     assert {run.info.status for run in runs} == {"KILLED"}
     assert client.get_run(status["run_id"]).info.status == "KILLED"
     udt("stop", job, code=3)
-    udt("rm", job)
+    udt("rm", job, "--yes")
     udt("status", job, code=2)
 
 

@@ -1,6 +1,5 @@
 """Verbs about prepared data sets: data prepare, ls, show, rm, gc."""
 
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from udt_cluster.cli.options import AsJson, JobFile, Overrides, TargetName
 from udt_cluster.cli.output import (
     coloured,
+    confirmed,
     duration,
     number,
     say,
@@ -130,8 +130,7 @@ def remove(
     from udt_cluster.cluster.datasets import remove_data
     from udt_cluster.cluster.targets import current_target
 
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Delete {uri}?", abort=True, err=True)
+    confirmed(f"Delete {uri}?", yes=yes)
     found = remove_data(current_target(target), uri)
     if as_json:
         show_json({"removed": found["uri"]})
@@ -188,7 +187,12 @@ def _show_facts(found: Mapping[str, Any]) -> None:
         ]
     )
     for warning in found.get("warnings", ()):
-        say(f"{coloured('warning:', 'yellow', err=True)} {warning}")
+        say(f"{coloured('warning:', 'yellow', err=True)} {_printable(str(warning))}")
+
+
+def _printable(text: str) -> str:
+    """Warnings tell ids of cases, which are names of files: no control sign of one reaches the terminal."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _show_fingerprint(info: Mapping[str, Any]) -> None:

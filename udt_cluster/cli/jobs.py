@@ -1,6 +1,5 @@
 """Verbs about jobs: submit, evaluate, ls, status, logs, stop, rm."""
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +8,7 @@ import typer
 from udt_cluster.cli import reports
 from udt_cluster.cli.following import follow_to_end, left
 from udt_cluster.cli.options import AsJson, JobFile, JobId, Overrides, TargetName, Wait
-from udt_cluster.cli.output import ago, number, say, show, show_json, show_pairs, show_table
+from udt_cluster.cli.output import ago, confirmed, number, say, show, show_json, show_pairs, show_table
 
 if TYPE_CHECKING:
     from udt_cluster.cluster.jobs import JobStatus
@@ -191,8 +190,7 @@ def remove(
 
     place = current_target(target)
     found = jobs.find_job(place, job)
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Delete {found.id} with its checkpoints and scores?", abort=True, err=True)
+    confirmed(f"Delete {found.id} with its checkpoints and scores?", yes=yes)
     jobs.remove(place, found.id)
     if as_json:
         show_json({"removed": found.id})

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from udt_cluster.errors import UsageError
+
 STATE_COLOURS = {
     "SUCCEEDED": "green",
     "RUNNING": "cyan",
@@ -115,6 +117,19 @@ class Progress:
         if time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             self._tell(f"{what} {done}/{total} [{'#' * (20 * done // max(total, 1)):<20}]")
+
+
+def confirmed(question: str, *, yes: bool) -> None:
+    """Go on only where a person says yes, or has said `--yes`.
+
+    Raises:
+        UsageError: there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is nobody to ask; say --yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def counted(count: int, noun: str) -> str:

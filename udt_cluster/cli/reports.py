@@ -131,14 +131,17 @@ def finished(status: "JobStatus", *, scale_up: str, target: str | None) -> None:
     scores(status.results)
     name, on = short(status.id), where(target)
     say("\nNext:")
-    say(f"  {status.mlflow_url}    curves, pictures, every case's scores")
+    if "train" in status.results:
+        say(f"  {status.mlflow_url}    curves; below it, in each child run: pictures, every case's scores")
+    elif data := status.results.get("prepare"):
+        say(f"  udt-cluster data show {data.get('dataset')}/{data.get('version')} --preview tiles.png{on}")
     if model := status.results.get("register"):
         reference = f"{model.get('name')}@{model.get('alias')}"
         say(f"  udt-cluster models show {reference}{on}")
         say(f'  in Python: udt_cluster.load_model("{reference}").predict(array)')
-    if "evaluate" in status.results:
+    if "evaluate" in status.results and status.results.get("prepare", {}).get("test_cases"):
         say(f"  udt-cluster evaluate {name} --test{on}    the test cases, once, at the end of a study")
-    if scale_up:
+    if scale_up and "train" in status.results:
         say(f"  {scale_up}    more runs, for numbers to trust")
 
 

@@ -97,6 +97,7 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
         "split_hash": splits.hash,
         "cases": len(store.cases.ids),
         "samples": int(store.cases.num_samples.sum()),
+        "test_cases": len(splits.test),
         "class_names": list(info.class_names),
         "already_there": found.already_there,
         "seconds": round(found.seconds, 2),

@@ -135,7 +135,7 @@ def add_target(target: Target) -> None:
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise UsageError(
                 f"{label} carries credentials or a query; write the bare address. Nodes find their own credentials, "
-                "and Ray's token is read from the file of --token-path"
+                "and Ray's token is read from the file of --token-file"
             )
         if url and label in urls and (parts.scheme not in {"http", "https"} or not parts.hostname):
             raise UsageError(f"{label} must be a URL such as http://head:8265, got {url!r}")

@@ -123,8 +123,8 @@ def near_pairs(
 def find_series(cases: CaseTable, candidates: Sequence[int], first_hashes: Hashes) -> list[tuple[int, ...]]:
     """Runs of single images whose names differ in a trailing number only, and whose neighbours are nearly alike.
 
-    That is what a volume looks like whose slices were stored as cases: neighbours differ in far fewer bits than images
-    of this data set usually do. Photographs that are merely numbered do not.
+    That is what a volume looks like whose slices were stored as cases: all of one size, and neighbours differ in far
+    fewer bits than images of this data set usually do. Photographs that are merely numbered do not.
 
     Args:
         cases: The case table.
@@ -136,10 +136,11 @@ def find_series(cases: CaseTable, candidates: Sequence[int], first_hashes: Hashe
     """
     told = _informative(first_hashes)
     single = [case for case in candidates if cases.num_samples[case] == 1 and told[case]]
-    stems: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+    stems: dict[tuple[str, int, int], list[tuple[int, str, int]]] = defaultdict(list)
     for case in single:
         if match := _TRAILING_NUMBER.fullmatch(cases.ids[case]):
-            stems[match[1]].append((int(match[2]), cases.ids[case], case))
+            _, height, width = (int(side) for side in cases.native_shape[case])
+            stems[match[1], height, width].append((int(match[2]), cases.ids[case], case))
     usual = _usual_distance(first_hashes[sorted(single, key=lambda case: cases.ids[case])])
     runs: list[tuple[int, ...]] = []
     for stem in sorted(stems):

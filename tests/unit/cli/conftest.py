@@ -14,7 +14,14 @@ from udt_cluster.cli.app import main
 from udt_cluster.errors import UsageError
 
 RESULTS = {
-    "prepare": {"dataset": "acdc", "version": "ab12", "cases": 8, "samples": 120, "warnings": ["folds may leak"]},
+    "prepare": {
+        "dataset": "acdc",
+        "version": "ab12",
+        "cases": 8,
+        "samples": 120,
+        "test_cases": 3,
+        "warnings": ["folds may leak"],
+    },
     "evaluate": {
         "headline": "Dice 0.87 (2 cases; baseline 0.61)",
         "mean": {"dice": 0.87},

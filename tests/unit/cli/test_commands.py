@@ -228,6 +228,14 @@ def test_rm_asks_a_person_and_takes_no_for_an_answer(
     assert ("remove", status.id) not in cluster.calls
 
 
+def test_rm_deletes_nothing_where_there_is_nobody_to_ask(cluster: Any, run: Callable[..., Any], status: Any) -> None:
+    cluster.known = [status]
+    ran = run("rm", "1a2b3c4d")
+    assert ran.code == 2
+    assert "say --yes" in ran.err
+    assert ("remove", status.id) not in cluster.calls
+
+
 def test_evaluate_hands_over_the_wish_to_see_the_test_cases(cluster: Any, run: Callable[..., Any], done: Any) -> None:
     cluster.known = [done]
     assert "heart-99999999" in run("evaluate", "last", "--test").out

@@ -79,3 +79,11 @@ def test_rm_and_gc(run: Run, cluster: FakeCluster) -> None:
     assert "would delete: 1, 2.0 kB" in ran.err
     assert cluster.calls == [("remove_data", "acdc/ab12"), ("collect_data", (timedelta(days=2), True))]
     assert run("data", "gc", "--older-than", "soon").code == 2
+
+
+def test_fault_S9_no_control_sign_of_a_case_id_reaches_the_terminal(run: Run, cluster: FakeCluster) -> None:
+    warning = "case a\x1b]0;x\x07\nb\u202e\udcff is left out: broken"
+    facts = {"dataset": "set", "version": "ab12", "uri": "/s", "cases": 1, "samples": 1, "size": [32, 32]}
+    cluster.sets = [{**facts, "warnings": [warning]}]
+    ran = run("data", "show", "set/ab12")
+    assert r"case a\x1b]0;x\x07\nb\u202e\udcff is left out: broken" in ran.err
