@@ -5,6 +5,7 @@ bytes are counted while they are unpacked, since what an archive says of itself 
 """
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -25,7 +26,9 @@ from udt_cluster.errors import DataError, UsageError
 from udt_cluster.storage import storage_errors
 
 _PIECE = 2**20
-_HEADER_BYTES = 2**20
+_HEADER_BYTES = 2**14
+"""Of one entry of a tar: its headers with a name of 4 KiB, and the block that tarfile reads ahead."""
+_TRAILER_BYTES = 2**20
 _SLACK = 2**16
 _SHOWN = 20
 _ENCRYPTED = 0x1
@@ -118,6 +121,10 @@ def _own_errors(archive: Path) -> Iterator[None]:
         yield
     except _BROKEN as error:
         raise DataError(f"{archive}: broken, truncated or no archive ({error}). Fetch it again.") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise DataError(f"{archive}: a name in it is too long for this folder. Name a folder nearer to /.") from error
 
 
 class _Unpacking:
@@ -145,15 +152,19 @@ class _Unpacking:
         """A zip lists its content, so most of what is wrong with it is known before anything is written."""
         members = opened.infolist()
         self._refuse_excess(entries=len(members), size=sum(member.file_size for member in members))
-        self._refuse([problem for member in members for problem in self._zip_problems(member)])
+        problems: list[str] = []
         for member in members:
-            if not member.is_dir():
+            problems += self._zip_problems(member)
+            self._refuse_excess(entries=self._names.entries, size=0)
+        self._refuse(problems)
+        for member in members:
+            if not member.filename.endswith("/"):
                 with opened.open(member) as content:
                     self._write(member.filename, content)
 
     def _zip_problems(self, member: zipfile.ZipInfo) -> list[str]:
         kind = stat.S_IFMT(member.external_attr >> 16)
-        problems = self._names.problems(member.filename, is_folder=member.is_dir())
+        problems = self._names.problems(member.filename, is_folder=member.filename.endswith("/"))
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             problems.append(f"{member.filename!r} is a link, a device or a pipe")
         if member.flag_bits & _ENCRYPTED:
@@ -169,11 +180,12 @@ class _Unpacking:
                 count += 1
                 self._refuse_excess(entries=count, size=self.written + member.size)
                 self._refuse(self._tar_problems(member))
+                self._refuse_excess(entries=self._names.entries, size=self.written)
                 plain.allow(member.size + _HEADER_BYTES)
                 content = opened.extractfile(member)
                 if content is not None:
                     self._write(member.name, content)
-        plain.allow(_HEADER_BYTES)
+        plain.allow(_TRAILER_BYTES)
         while plain.read(_SLACK):  # the checksum of gzip and xz comes last
             pass
 
@@ -240,5 +252,5 @@ class _Metered(io.RawIOBase):
         data = self._plain.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise tarfile.ReadError(f"more than {_HEADER_BYTES:,} bytes of it belong to no file")
+            raise tarfile.ReadError("too many bytes of it belong to no file")
         return data

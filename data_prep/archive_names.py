@@ -5,6 +5,7 @@ import unicodedata
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LONGEST_PART = 255
+_LONGEST_NAME = 4096
 _MOST_PARTS = 64
 
 
@@ -21,9 +22,14 @@ class NameBook:
         self._folders: set[str] = set()
         self._spelling: dict[str, str] = {}
 
+    @property
+    def entries(self) -> int:
+        """How many files and folders the names make, also the folders that are only part of another name."""
+        return len(self._files) + len(self._folders)
+
     def problems(self, name: str, *, is_folder: bool) -> list[str]:
         """What is wrong with the next name of an archive; an empty list where nothing is."""
-        complaint = _complaint(name) or self._collision(parts_of(name), is_folder=is_folder)
+        complaint = _complaint(name, is_folder=is_folder) or self._collision(parts_of(name), is_folder=is_folder)
         return [f"{name[:200]!r} {complaint}"] if complaint else []
 
     def _collision(self, parts: list[str], *, is_folder: bool) -> str | None:
@@ -42,8 +48,12 @@ class NameBook:
         return None
 
 
-def _complaint(name: str) -> str | None:
+def _complaint(name: str, *, is_folder: bool) -> str | None:
+    if len(name.encode(errors="surrogatepass")) > _LONGEST_NAME:
+        return f"is too long: at most {_LONGEST_NAME} bytes"
     parts = parts_of(name)
+    if not name or not (parts or is_folder or name.startswith("/")):
+        return "is an empty name"
     if name.startswith("/") or _DRIVE.match(name):
         return "is an absolute path"
     if ".." in parts:

@@ -14,6 +14,10 @@ from data_prep.readers.pictures import read_colors
 Rgb = tuple[int, int, int]
 
 _SHOWN = 8
+_FULL_SCALES = (2**8 - 1, 2**16 - 1)
+_NEAR = 0.02
+"""How far from black and white compression moves them, as a part of full scale."""
+_RARE = 0.05
 _REMEDY = "Export the mask without interpolation or loss; where the adapter takes data.{field}, name every class there"
 
 
@@ -59,7 +63,8 @@ class LabelRule:
         """Class indices of a mask of any shape.
 
         Raises:
-            ReaderError: values that are no class, each with its number of pixels; values between whole numbers.
+            ReaderError: values that are no class, each with its number of pixels; values between whole numbers; for a
+                single class, values that look like black and white after smoothing or compression.
         """
         found, counts = distinct(mask)
         index_of = {0: 0} if self.values is None else {0: 0, **{v: i for i, v in enumerate(self.values, start=1)}}
@@ -77,6 +82,8 @@ class LabelRule:
             if self.values is not None:
                 allowed = ", ".join(map(str, sorted({0, *self.values})))
             raise ReaderError(_complaint("label values", unexpected, allowed=allowed, field="label_values"))
+        if self.values is None and _is_smoothed(found, counts):
+            raise ReaderError(_smoothed(found, counts))
         return replaced(mask, found, indices)
 
 
@@ -137,6 +144,33 @@ def _coded(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
 
 def _named(code: int) -> str:
     return str([code >> 16, code >> 8 & 255, code & 255])
+
+
+def _is_smoothed(found: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> bool:
+    """Whether nearly everything is black or white of full scale, and what is between them is rare.
+
+    Numbers of instances look otherwise: they do not reach full scale, or the last of them are few among many.
+    """
+    high = float(found[-1]) if len(found) else 0.0
+    scale = next((scale for scale in _FULL_SCALES if scale * (1 - _NEAR) <= high <= scale), None)
+    further = counts[(found > 0) & (found < high)]
+    if scale is None or not further.size:
+        return False
+    bright = int(counts[found >= high - scale * _NEAR].sum())
+    between = int(counts[(found > scale * _NEAR) & (found < high - scale * _NEAR)].sum())
+    near_black = counts[(found > 0) & (found < high - scale * _NEAR)]
+    rarest_instance = max(bright / 2, _RARE * float(counts.sum()))
+    return bright >= between and bool(np.all(near_black <= rarest_instance))
+
+
+def _smoothed(found: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> str:
+    order = np.argsort(-counts, kind="stable")
+    shown = ", ".join(f"{found[i]:g} ({counts[i]} pixels)" for i in order[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (
+        f"values that look smoothed or compressed: {shown}{more}; allowed: 0 and one value, or 0 and the numbers of "
+        "instances. Export it again as PNG without smoothing"
+    )
 
 
 def _complaint(what: str, unexpected: list[str], *, allowed: str, field: str) -> str:

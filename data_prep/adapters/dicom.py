@@ -17,7 +17,8 @@ from data_prep.adapters.dicom_masks import MaskFiles, read_label
 from data_prep.adapters.pairs import attempt, read_bytes
 from data_prep.case import Adapter, Case, CaseError, Discovery, RawCase
 from data_prep.readers import ReaderError
-from data_prep.readers.dicom import START_BYTES, DicomHeader, Frame, is_dicom, quiet_warnings, read_frames, read_header
+from data_prep.readers.dicom import START_BYTES, DicomHeader, Frame, quiet_warnings, read_frames, read_header
+from data_prep.readers.dicom_meta import is_dicom
 from data_prep.readers.dicom_series import Placed, Series, stack
 from data_prep.source import SourceTree, natural_order
 from udt_cluster.config.data import DataConfig

@@ -89,9 +89,12 @@ def _dicom(data: bytes) -> Iterator[str]:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
+    from data_prep.readers.dicom_meta import refuse_container
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            refuse_container(data)
             dataset = dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["PhotometricInterpretation"])
     except (InvalidDicomError, AttributeError, RuntimeError):
         return

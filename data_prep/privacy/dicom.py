@@ -53,9 +53,12 @@ def dicom_traces(data: bytes) -> list[Trace]:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
+    from data_prep.readers.dicom_meta import refuse_container
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            refuse_container(data)
             dataset = dcmread(io.BytesIO(data), stop_before_pixels=True)
             elements = [(e.keyword, e.tag, bool(e.value)) for e in dataset.iterall()]
     except (InvalidDicomError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError):

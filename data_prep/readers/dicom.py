@@ -24,6 +24,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import BaseTag, Tag
 
 from data_prep.readers.base import ReaderError
+from data_prep.readers.dicom_meta import refuse_container
 
 MOST_BYTES = 8 * 2**30
 START_BYTES = 2**16
@@ -31,7 +32,6 @@ START_BYTES = 2**16
 _MOST_RATIO = 1100
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _LAST_OF_HEADER = Tag(0x0028, 0xFFFF)
 _OF_HEADER = (
@@ -164,11 +164,6 @@ def quiet_warnings() -> Iterator[None]:
         yield
 
 
-def is_dicom(start: bytes) -> bool:
-    """Whether a file of this content is DICOM (PS3.10)."""
-    return start[128:132] == b"DICM"
-
-
 def read_header(data: bytes, *, complete: bool) -> DicomHeader | None:
     """What a file is and belongs to; None where these bytes of it do not tell.
 
@@ -179,7 +174,7 @@ def read_header(data: bytes, *, complete: bool) -> DicomHeader | None:
     Raises:
         ReaderError: no DICOM file, or a broken one.
     """
-    _refuse_container(data)
+    refuse_container(data)
     passed = False
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -254,18 +249,11 @@ def _dataset(data: bytes) -> Dataset:
     Raises:
         ReaderError: see :func:`read_frames`.
     """
-    _refuse_container(data)
+    refuse_container(data)
     with _reader_errors():
         dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(_OF_FRAMES))
         _refuse_pixels(dataset, len(data))
         return dataset
-
-
-def _refuse_container(data: bytes) -> None:
-    if not is_dicom(data):
-        raise ReaderError("not a DICOM file: 'DICM' is not where PS3.10 puts it; export it again")
-    if _DEFLATED in data[132:2048]:
-        raise ReaderError("a deflated DICOM file, which may unpack to any size; store it uncompressed")
 
 
 def _refuse_pixels(dataset: Dataset, size: int) -> None:

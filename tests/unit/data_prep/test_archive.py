@@ -221,3 +221,35 @@ def test_fault_S7_encrypted_files_are_named(tmp_path: Path, folder: Path) -> Non
     data[data.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "a.zip").write_bytes(data)
     assert "'secret' is encrypted" in refused(tmp_path / "a.zip", folder).problems[0]
+
+
+def test_fault_S7_folders_that_are_only_part_of_a_name_are_counted(tmp_path: Path, folder: Path) -> None:
+    files = {f"{n}/a/b/c/x": b"" for n in range(5)}
+    for kind in ("zip", "tar"):
+        archive = packed(tmp_path / f"deep.{kind}", files)
+        assert "more than 24 entries" in str(refused(archive, folder, entries=24))
+        assert unpack(archive, folder.parent / kind, limits=Limits(entries=25)).files == 5
+
+
+@pytest.mark.parametrize("name", ["", ".", "a/" * 2050 + "x", "n" * 256, "n" * 70_000])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_fault_S7_empty_and_too_long_names_are_refused(tmp_path: Path, folder: Path, name: str, kind: str) -> None:
+    archive = tmp_path / f"names.{kind}"
+    if kind == "tar":
+        tar_of(archive, member(name))
+    else:
+        info = zipfile.ZipInfo(name[:65_000])  # writestr() itself fails for an empty name
+        with zipfile.ZipFile(archive, "w") as opened, opened.open(info, "w") as content:
+            content.write(b"")
+    error = refused(archive, folder)
+    assert any(word in f"{error} {error.problems}" for word in ("empty name", "too long", "too many bytes"))
+
+
+def test_fault_S7_headers_of_a_tar_have_room_for_the_longest_name(tmp_path: Path, folder: Path) -> None:
+    name = "/".join(["n" * 60] * 40)
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        archive = tmp_path / f"{form}.tar"
+        with tarfile.open(archive, "w", format=form) as opened:
+            for n in range(5):
+                opened.addfile(member(f"{n}/{name}", size=700), io.BytesIO(bytes(700)))
+        assert unpack(archive, folder.parent / str(form)).files == 5

@@ -3,6 +3,8 @@
 import csv
 import io
 import stat
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import h5py
@@ -11,10 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 from data_prep.case import Case, Discovery
+from data_prep.check.formats import decisions
 from data_prep.privacy import Pseudonyms, Trace, suspicious_ids, traces
+from data_prep.readers import ReaderError
+from data_prep.readers.dicom import read_frames, read_header
 from udt_cluster.errors import DataError
 
 CANARY = "Mustermann^Erika 1954-03-17 MRN0012345"
@@ -229,8 +234,43 @@ def test_warnings_are_renamed_too(tmp_path: Path) -> None:
     assert names.apply(found).warnings == (f"no Info.cfg for {names.of('Mueller')}, {names.of('p10')}", "half a set")
 
 
+def test_short_names_leave_the_words_of_a_warning_alone(tmp_path: Path) -> None:
+    names = Pseudonyms.open(tmp_path, "hearts")
+    hidden = names.apply(discovery(("a", "7"), warnings=("half as many files as usual for 7_x, 17 and a.png",)))
+    assert hidden.warnings == (f"half as many files as usual for {names.of('7')}_x, 17 and {names.of('a')}.png",)
+
+
 def test_a_key_that_is_none_is_not_replaced_silently(tmp_path: Path) -> None:
     Pseudonyms.open(tmp_path, "a")
     (tmp_path / "pseudonyms/key").write_text("abc")
     with pytest.raises(DataError, match="is no key"):
         Pseudonyms.open(tmp_path, "a")
+
+
+def deflated_bomb(private: int) -> bytes:
+    """32 MiB of zeros in some 30 kB; the transfer syntax stands behind so many bytes of private information."""
+    syntax = DeflatedExplicitVRLittleEndian.encode()
+    meta = b"\x02\0\x02\x01OB\0\0" + private.to_bytes(4, "little") + bytes(private)
+    meta += b"\x02\0\x10\0UI" + len(syntax).to_bytes(2, "little") + syntax
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    element = b"\xe0\x7f\x10\0OB\0\0" + (2**25).to_bytes(4, "little") + bytes(2**25)
+    return bytes(128) + b"DICM" + meta + packer.compress(element) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("private", "complaint"),
+    [(0, "deflated"), (4000, "deflated"), (60_000, "deflated"), (70_000, "longer than 65,536")],
+)
+def test_fault_S8_deflated_dicom_is_found_wherever_its_meta_says_so(private: int, complaint: str) -> None:
+    bomb = deflated_bomb(private)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReaderError, match=complaint):
+            next(read_frames(bomb))
+        with pytest.raises(ReaderError, match=complaint):
+            read_header(bomb, complete=True)
+        assert traces(bomb) == ()
+        assert decisions(bomb, is_image=True, is_label=False) == ()
+        assert tracemalloc.get_traced_memory()[1] < 2**23, "nothing was inflated"
+    finally:
+        tracemalloc.stop()

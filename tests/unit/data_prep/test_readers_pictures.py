@@ -4,12 +4,15 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.labels import LabelRule
 from data_prep.readers import ReaderError, read_mask, read_picture
+from data_prep.readers.pictures import read_colors
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -153,3 +156,80 @@ def test_corrupt_png_is_an_error_of_ours(harm: Callable[[bytes], bytes]) -> None
     data = saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))
     with pytest.raises(ReaderError, match="broken"):
         read_picture(harm(data))
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "webp"])
+def test_fault_D3_tiff_masks_compressed_with_loss_are_refused_and_others_read(compression: str) -> None:
+    values = np.zeros((32, 32), np.uint8)
+    values[8:24, 8:24] = 255
+    data = saved(Image.fromarray(values), "TIFF", compression="jpeg")
+    entry, number = struct.pack("<HHI", 259, 3, 1), {"jpeg": 7, "webp": 50001}[compression]
+    data = data.replace(entry + struct.pack("<H", 7), entry + struct.pack("<H", number))
+    for read in (read_mask, read_colors):
+        with pytest.raises(ReaderError, match=rf"compressed as {compression}.*export it again as PNG"):
+            read(data)
+    for kept in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "zstd", "lzma"):
+        assert np.array_equal(read_mask(saved(Image.fromarray(values), "TIFF", compression=kept)), values)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_fault_D5_tiff_with_white_as_0_is_refused(dtype: type) -> None:
+    """Pillow turns the values of 8 bits and leaves those of 16."""
+    black_is_zero = saved(Image.fromarray(GREY.astype(dtype)), "TIFF")
+    entry = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
+    assert black_is_zero.count(entry) == 1
+    white_is_zero = black_is_zero.replace(entry, struct.pack("<HHIHH", 262, 3, 1, 0, 0))
+    for read in (read_mask, read_picture):
+        assert np.array_equal(np.squeeze(read(black_is_zero)), GREY)
+        with pytest.raises(ReaderError, match=r"0 is white.*export it again with 0 as black"):
+            read(white_is_zero)
+
+
+def test_fault_D5_transparent_colours_and_indices_are_refused_where_a_pixel_has_them() -> None:
+    indices = np.array([[0, 1, 2], [2, 2, 1]], dtype=np.uint8)
+    deep = Image.fromarray(GREY.astype(np.uint16) * 256)
+    cases = [
+        *((Image.fromarray(GREY), "PNG", key, key == 20) for key in (20, 21)),
+        *((deep, "PNG", key, key == 5120) for key in (5120, 5121)),
+        *((Image.fromarray(COLOUR), "PNG", key, key[0] == 0) for key in ((0, 255, 0), (1, 255, 0))),
+        *((paletted(indices), "PNG", key, key == b"\xff\0") for key in (b"\xff\0", b"\xff\xff\xff\0")),
+        *((paletted(indices), "GIF", key, key == 0) for key in (0, 3)),
+    ]
+    for image, kind, key, refused in cases:
+        data = saved(image, kind, transparency=key)
+        if refused:
+            with pytest.raises(ReaderError, match="transparent pixels"):
+                read_picture(data)
+        else:
+            assert read_picture(data).shape[1:] == image.size[::-1]
+
+
+def _disc(side: int = 64) -> np.ndarray:
+    rows, columns = np.indices((side, side))
+    return np.where((rows - side / 2) ** 2 + (columns - side / 2) ** 2 < (side / 3) ** 2, 255, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("harm", ["smoothed", "compressed"])
+def test_fault_D3_single_class_masks_that_were_smoothed_or_compressed_are_refused(harm: str) -> None:
+    mask = Image.fromarray(_disc())
+    if harm == "smoothed":
+        mask = mask.resize((96, 96), Image.Resampling.BILINEAR)
+    else:
+        mask = Image.open(io.BytesIO(saved(mask, "JPEG", quality=80)))
+    with pytest.raises(ReaderError, match=r"look smoothed.*\b0 \(\d+ pixels\).*again as PNG without smoothing"):
+        LabelRule(None).read(saved(mask))
+
+
+def test_fault_D3_numbers_of_instances_are_no_smoothing() -> None:
+    stripes = np.repeat(np.arange(256, dtype=np.uint8), 16).reshape(64, 64)
+    some = np.zeros((64, 64), np.uint8)
+    some[:20, :20], some[30:50, :20], some[:20, 30:60] = 12, 130, 255
+    for mask in (_disc(), _disc() // 255, stripes, stripes // 16, some):
+        assert np.array_equal(LabelRule(None).read(saved(Image.fromarray(mask))), mask > 0)
+
+
+def test_fault_D3_released_instance_masks_pass(udt_test_data: Path) -> None:
+    masks = sorted((udt_test_data / "glas").rglob("labelcol/*.png"))
+    assert masks
+    for mask in masks:
+        assert LabelRule(None).read(mask.read_bytes()).max() == 1
