@@ -6,7 +6,7 @@ same work with the same bytes; the first to commit removes what was staged, and 
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseSummary, Discovery
 from data_prep.executor import Died, Executor
+from data_prep.hashed_source import HashedSource
 from data_prep.preparation import CaseReport, CaseTask, run_case_task
 from data_prep.quarantine import BadCase, describe, mixed_channels
 from data_prep.shard_tasks import count_shards, shard_tasks, write_shard
@@ -46,6 +47,7 @@ class Order:
         root: Of the store.
         discovery: The cases.
         keys: Under which the pixels of each case wait; they follow from the content of its files.
+        digests: SHA-256 of the files, by key.
         staging: Where they wait.
         unreadable: What is already known to be wrong, by the id of the case.
     """
@@ -56,6 +58,7 @@ class Order:
     root: Location
     discovery: Discovery
     keys: tuple[str, ...]
+    digests: Mapping[str, str]
     staging: Location
     unreadable: dict[str, tuple[str, ...]]
 
@@ -117,12 +120,17 @@ def _prepare_cases(order: Order, executor: Executor, on_progress: OnProgress) ->
     pairs = list(zip(order.discovery.cases, order.staged, strict=True))
     readable = [(case, staged) for case, staged in pairs if case.id not in order.unreadable]
     cases = _Cases(bad=[BadCase(case, order.unreadable[case.id]) for case, _ in pairs if case.id in order.unreadable])
-    tasks = (CaseTask(source=source, case=c, config=order.config, staged=staged) for c, staged in readable)
+    tasks = (_task(order, source, case, staged) for case, staged in readable)
     reports = executor.map(run_case_task, tasks, description="preparing cases")
     counted = _counted(reports, len(readable), "cases", on_progress)
     for (case, staged), report in zip(readable, counted, strict=True):
         _sort_in(cases, case, staged, report)
     return cases
+
+
+def _task(order: Order, source: Location, case: Case, staged: Location) -> CaseTask:
+    digests = {key: order.digests[key] for key in (*case.images, *case.labels) if key in order.digests}
+    return CaseTask(source=HashedSource(source.uri, digests), case=case, config=order.config, staged=staged)
 
 
 def _sort_in(cases: _Cases, case: Case, staged: Location, report: CaseReport | Died) -> None:

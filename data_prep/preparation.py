@@ -1,6 +1,7 @@
 """One case, from its files to samples: what a task does."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,11 @@ from data_prep.perceptual import perceptual_hashes
 from data_prep.staging import StagedCase, StagingError, encode_case
 from data_prep.statistics import Statistics, measure
 from udt_cluster.config.data import DataConfig
+from udt_cluster.errors import UdtError
 from udt_cluster.storage import Location
+
+MOST_BYTES = 8 * 2**30
+"""Of the images of one case at the size of a sample; a node holds several cases at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,12 @@ def run_case_task(task: CaseTask) -> CaseReport:
         prepared = prepare_case(task.source, task.case, task.config)
     except CaseError as error:
         return CaseReport(problems=error.problems)
+    except (UdtError, MemoryError):  # of the storage or of this node, not of the case
+        raise
+    except Exception as error:  # noqa: BLE001 - a worker's boundary: no file of one case may end the others' preparation
+        # Without the error's text: it may hold names from the file.
+        kind = type(error).__name__
+        return CaseReport(problems=(f"{task.case.id}: could not be read ({kind}); convert or copy its files again",))
     task.staged.write_bytes(encode_case(prepared))
     return CaseReport(summary=prepared.summary, statistics=prepared.statistics)
 
@@ -68,6 +79,7 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
     adapter = get_adapter(config.adapter)
     raw = adapter.read(source, case, config)
     num_classes = len(adapter.class_names(config))
+    _refuse_huge(case, raw, config)
     images, labels = _resized(raw, config)
     depth, height, width = raw.label.shape
     summary = CaseSummary(
@@ -107,9 +119,32 @@ def _resized(raw: RawCase, config: DataConfig) -> tuple["npt.NDArray[np.generic]
 
     from udt_cluster.data.geometry import resize_image, resize_label
 
-    images = [
-        resize_image(torch.from_numpy(np.require(plane, requirements="W")), config.size, config.resize).numpy()
-        for plane in raw.image
-    ]
+    images = np.empty((*raw.image.shape[:2], *config.size), dtype=_resized_dtype(raw.image.dtype))
+    for plane, target in zip(raw.image, images, strict=True):
+        whole = torch.from_numpy(np.require(plane, requirements="W"))
+        target[...] = resize_image(whole, config.size, config.resize).numpy()
     label = resize_label(torch.from_numpy(raw.label), config.size, config.resize).numpy()
-    return np.stack(images), label
+    return images, label
+
+
+def _resized_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """Integers stay what they are; all else becomes float32."""
+    return dtype if dtype.kind in "iu" else np.dtype(np.float32)
+
+
+def _refuse_huge(case: Case, raw: RawCase, config: DataConfig) -> None:
+    """Few pixels a slice and many slices can be a small file, and more than the memory at the size of a sample.
+
+    Raises:
+        CaseError: the images would have more than :data:`MOST_BYTES`.
+    """
+    shape = (*raw.image.shape[:2], *config.size)
+    needed = math.prod(shape) * _resized_dtype(raw.image.dtype).itemsize
+    if needed > MOST_BYTES:
+        slices, channels, height, width = shape
+        raise CaseError(
+            [
+                f"{case.id}: {slices} slices x {channels} channel(s) x {height} x {width} pixels would be {needed:,} "
+                f"bytes; at most {MOST_BYTES:,} are prepared of one case. Set a smaller data.size, or split the volume"
+            ]
+        )

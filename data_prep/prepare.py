@@ -104,6 +104,7 @@ def prepare(
             root=root,
             discovery=found.discovery,
             keys=found.keys,
+            digests=found.digests,
             staging=staging_root(storage, dataset),
             unreadable=found.unreadable,
         )
@@ -141,12 +142,14 @@ class _Found:
         version: Hash.
         discovery: The cases, renamed.
         keys: Hash of what each case is made of.
+        digests: SHA-256 of the files, by key.
         unreadable: What is wrong with files of cases, by the id of the case.
     """
 
     version: str
     discovery: Discovery
     keys: tuple[str, ...]
+    digests: dict[str, str]
     unreadable: dict[str, tuple[str, ...]]
 
 
@@ -167,7 +170,7 @@ def _find(config: DataConfig, dataset: str, index: FileIndex, rename: Rename) ->
     base = _hash({"parameters": parameters, "files": shared})
     keys = tuple(_hash([base, asdict(case), [digests.get(key) for key in _files(case)]]) for case in discovery.cases)
     whole = {"dataset": dataset, "cases": keys, "files": digests, "on_bad_case": config.on_bad_case}
-    return _Found(version=_hash(whole)[:16], discovery=discovery, keys=keys, unreadable=unreadable)
+    return _Found(version=_hash(whole)[:16], discovery=discovery, keys=keys, digests=digests, unreadable=unreadable)
 
 
 def _digests(

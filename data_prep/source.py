@@ -34,11 +34,12 @@ class SourceTree:
         """List a source.
 
         Raises:
-            DataError: nothing is there.
+            DataError: nothing is there, or files have names that are not UTF-8.
         """
         entries = {entry.key: entry for entry in location.entries() if not _hidden(entry.key)}
         if not entries:
             raise DataError(f"data.source {location}: nothing is there. It must be readable where preparation runs.")
+        _refuse_odd_names(location, entries)
         return cls(location, entries)
 
     def below(self, folder: str, suffixes: Sequence[str] = ()) -> list[str]:
@@ -64,6 +65,17 @@ class SourceTree:
             raise DataError(
                 f"{self.location / key} is not a text file in UTF-8: {error.reason}. Save it as UTF-8."
             ) from error
+
+
+def _refuse_odd_names(location: Location, keys: Iterable[str]) -> None:
+    """What is no text (a surrogate stands for such a byte) can be neither hashed into a version nor printed."""
+    if odd := [ascii(key) for key in keys if any("\ud800" <= letter <= "\udfff" for letter in _no_ascii(key))]:
+        raise DataError(f"{location}: {len(odd)} file names are not UTF-8; rename these files:", odd)
+
+
+def _no_ascii(key: str) -> str:
+    """The name, or nothing where all of it is ASCII, which is quick to know."""
+    return "" if key.isascii() else key
 
 
 def _hidden(key: str) -> bool:

@@ -19,6 +19,8 @@ from udt_cluster.storage import Location
 
 FILE_NAME = "dataset.json"
 _MOST_BYTES = 2**26
+_MOST_CLASSES = 255
+_MOST_DIGITS = 9
 _FOLDERS: dict[str, Split] = {"Tr": "train", "Ts": "test"}
 
 
@@ -93,6 +95,10 @@ def discover(tree: SourceTree, dataset: DatasetJson) -> Discovery:
 
 def _classes(location: Location, labels: Mapping[str, Any]) -> dict[int, str]:
     """Foreground classes by ascending value, from {"0": name} (MSD) or {name: value} (nnU-Net 2)."""
+    if len(labels) > _MOST_CLASSES + 1:
+        raise DataError(f"{location}: {len(labels)} labels; at most {_MOST_CLASSES} classes and the background fit.")
+    if any(len(str(part)) > _MOST_DIGITS for item in labels.items() for part in item if _is_number(part)):
+        raise DataError(f"{location}: a label value has more than {_MOST_DIGITS} digits. Give classes small values.")
     if all(isinstance(name, str) and value.isdecimal() for value, name in labels.items()):
         by_value = {int(value): str(name) for value, name in labels.items()}
     else:
@@ -110,6 +116,10 @@ def _classes(location: Location, labels: Mapping[str, Any]) -> dict[int, str]:
     if not clear or not names or min(foreground) < 0:
         raise DataError(f"{location}: labels {dict(labels)}: every class needs a name and a value of its own above 0.")
     return foreground
+
+
+def _is_number(part: object) -> bool:
+    return type(part) is int or (isinstance(part, str) and part.isdecimal())
 
 
 def _refuse_file_ending(location: Location, ending: object) -> None:

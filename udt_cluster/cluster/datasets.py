@@ -12,7 +12,7 @@ from udt_cluster.cluster.record import LOST, TERMINAL, JobRecord, data_folder
 from udt_cluster.cluster.submit import leaves_here, look_at_source
 from udt_cluster.cluster.targets import LOCAL, Target
 from udt_cluster.config.job import Job
-from udt_cluster.errors import RefusedError, UsageError
+from udt_cluster.errors import DataError, RefusedError, UsageError
 from udt_cluster.storage import Location, read_commit
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def in_use(target: Target) -> dict[str, str]:
 
 
 def remove_data(target: Target, uri: str) -> dict[str, Any]:
-    """Remove one version.
+    """Remove one version; a damaged one too, since that is what is to be done with it.
 
     Raises:
+        DataError: that is no finished version of a data set.
         RefusedError: a job that has not ended, or a registered model, needs it.
     """
     from udt_cluster.data.versions import remove_version
@@ -112,9 +113,13 @@ def remove_data(target: Target, uri: str) -> dict[str, Any]:
     location = _find(target, uri)
     if reason := in_use(target).get(location.name):
         raise RefusedError(f"{location.parent.name}/{location.name} is used by {reason}; remove that first")
-    facts = _facts(location)
+    commit = read_commit(location)
+    if commit is None or all(record.key != "images/zarr.json" for record in commit.objects):
+        raise DataError(
+            f"{location} holds no finished data set; nothing was removed. `udt-cluster data ls` lists them."
+        )
     remove_version(location)
-    return facts
+    return {"uri": location.uri, "dataset": location.parent.name, "version": location.name}
 
 
 def collect_data(target: Target, *, older_than: timedelta, dry_run: bool) -> list[dict[str, Any]]:
@@ -133,9 +138,14 @@ def collect_data(target: Target, *, older_than: timedelta, dry_run: bool) -> lis
 
 def data_sets(target: Target) -> list[dict[str, Any]]:
     """Every committed version in the target's storage."""
+    return [_facts(location) for location in _committed(target).values()]
+
+
+def _committed(target: Target) -> dict[str, Location]:
+    """Committed versions by `DATASET/VERSION`; none is opened, so one that is damaged is there, too."""
     root = _storage(target) / "data"
-    keys = [entry.key for entry in root.entries()]
-    return [_facts(root / key.removesuffix(f"/{COMMIT}")) for key in keys if key.endswith(f"/{COMMIT}")]
+    names = (e.key.removesuffix(f"/{COMMIT}") for e in root.entries() if e.key.endswith(f"/{COMMIT}"))
+    return {name: root / name for name in names}
 
 
 def show_data(target: Target, uri: str, *, preview: Path | None, augment: str = "released") -> dict[str, Any]:
@@ -165,11 +175,11 @@ def _storage(target: Target) -> Location:
 def _find(target: Target, uri: str) -> Location:
     if "://" in uri or uri.startswith(("/", ".")):
         return Location.parse(uri)
-    matching = [entry for entry in data_sets(target) if f"{entry['dataset']}/{entry['version']}".startswith(uri)]
+    committed = _committed(target)
+    matching = [location for name, location in committed.items() if name.startswith(uri)]
     if len(matching) == 1:
-        return Location.parse(matching[0]["uri"])
-    known = ", ".join(f"{entry['dataset']}/{entry['version']}" for entry in data_sets(target)) or "none"
-    raise UsageError(f"{len(matching)} data sets answer to {uri!r}; there are: {known}")
+        return matching[0]
+    raise UsageError(f"{len(matching)} data sets answer to {uri!r}; there are: {', '.join(committed) or 'none'}")
 
 
 def _facts(location: Location) -> dict[str, Any]:

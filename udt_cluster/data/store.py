@@ -1,5 +1,6 @@
 """Opening and reading a prepared data-set version: what was committed, or an error, never zeros."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,15 @@ from zarr.storage import WrapperStore
 from udt_cluster.data.schema import NUMBER_COLUMNS, STRING_COLUMNS, CaseTable, StoreInfo
 from udt_cluster.data.shards import decode_shard, decode_strings
 from udt_cluster.errors import CorruptError, DataError
-from udt_cluster.storage import Commit, Location, read_commit, verify
+from udt_cluster.storage import Commit, Location, ObjectRecord, read_commit, verify
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from zarr.core.buffer import Buffer, BufferPrototype
 
-_REMEDY = "Restore it, or prepare the data again."
+_REMEDY = "Restore it, or remove it by `udt-cluster data rm DATASET/VERSION` and then prepare the data again."
+_SHARDS = ("images/c/", "labels/c/", "native_labels/c/")
+"""Large objects, every chunk of which has a checksum of its own; the SHA-256 of all others is compared."""
 _WHOLE_SHARD_FROM = 0.25
 """From this share of a shard's samples on, reading all of it in one request beats a request per sample."""
 
@@ -26,13 +29,13 @@ _WHOLE_SHARD_FROM = 0.25
 class CommittedStore(WrapperStore[Store]):
     """A Zarr store that knows what was committed: all else is not there, and what is absent or cut is an error."""
 
-    def __init__(self, store: Store, location: Location, sizes: Mapping[str, int]) -> None:
+    def __init__(self, store: Store, location: Location, records: Mapping[str, ObjectRecord]) -> None:
         super().__init__(store)
         self._location = location
-        self._sizes = sizes
+        self._records = records
 
     def _with_store(self, store: Store) -> "CommittedStore":
-        return type(self)(store, self._location, self._sizes)
+        return type(self)(store, self._location, self._records)
 
     async def get(
         self, key: str, prototype: "BufferPrototype", byte_range: ByteRequest | None = None
@@ -40,9 +43,9 @@ class CommittedStore(WrapperStore[Store]):
         """The object or a part of it.
 
         Raises:
-            CorruptError: the object was committed and is not there, or is shorter.
+            CorruptError: the object was committed and is not there, is shorter, or, read whole, has another SHA-256.
         """
-        if key not in self._sizes:  # without the right to list, S3 would answer 403 and not 404
+        if key not in self._records:  # without the right to list, S3 would answer 403 and not 404
             return None
         buffer = await super().get(key, prototype, byte_range)
         self._check(key, buffer, byte_range)
@@ -57,11 +60,13 @@ class CommittedStore(WrapperStore[Store]):
     def _check(self, key: str, buffer: "Buffer | None", byte_range: ByteRequest | None) -> None:
         if buffer is None:
             raise CorruptError(f"{self._location / key}: missing; it was committed. {_REMEDY}")
-        expected = _expected_length(byte_range, self._sizes[key])
+        expected = _expected_length(byte_range, self._records[key].size)
         if len(buffer) != expected:
             raise CorruptError(
                 f"{self._location / key}: gave {len(buffer)} bytes where {expected} were committed. {_REMEDY}"
             )
+        if byte_range is None and not key.startswith(_SHARDS):
+            _check_content(self._location / key, buffer.to_bytes(), self._records[key])
 
 
 class DataStore:
@@ -83,9 +88,9 @@ class DataStore:
     def __init__(self, location: Location, commit: Commit) -> None:
         self.location = location
         self.commit = commit
-        self._sizes = {record.key: record.size for record in commit.objects}
+        self._records = {record.key: record for record in commit.objects}
         with stored_errors(location):
-            store = CommittedStore(location.zarr_store(read_only=True), location, self._sizes)
+            store = CommittedStore(location.zarr_store(read_only=True), location, self._records)
             self._group = zarr.open_group(store, mode="r")
             self.info = StoreInfo.from_attrs(dict(self._group.attrs))
             self.cases = self._lazy_cases()
@@ -211,9 +216,11 @@ class DataStore:
 
     def _committed_bytes(self, key: str) -> bytes:
         data = (self.location / key).read_bytes()
-        if len(data) != self._sizes.get(key):
-            committed = self._sizes.get(key, "none")
+        record = self._records.get(key)
+        if record is None or len(data) != record.size:
+            committed = record.size if record else "none"
             raise CorruptError(f"{self.location / key}: {len(data)} bytes, {committed} were committed. {_REMEDY}")
+        _check_content(self.location / key, data, record)
         return data
 
 
@@ -229,6 +236,12 @@ def stored_errors(location: Location) -> Iterator[None]:
     except (ValueError, RuntimeError, KeyError, FileNotFoundError) as error:
         reason = str(error) or type(error).__name__
         raise CorruptError(f"{location}: {reason}. It is not what was committed. {_REMEDY}") from error
+
+
+def _check_content(location: Location, data: bytes, record: ObjectRecord) -> None:
+    """Compare what was read of an object that is no shard with what was committed."""
+    if not record.key.startswith(_SHARDS) and hashlib.sha256(data).hexdigest() != record.sha256:
+        raise CorruptError(f"{location}: its SHA-256 is not the one that was committed. {_REMEDY}")
 
 
 def _expected_length(byte_range: ByteRequest | None, size: int) -> int:

@@ -11,6 +11,7 @@ import zarr
 from data_prep.perceptual import perceptual_hashes
 from tests.factories import make_store
 from udt_cluster.data import DataStore
+from udt_cluster.data.schema import NUMBER_COLUMNS, STRING_COLUMNS
 from udt_cluster.data.shards import ShardError, decode_shard
 from udt_cluster.errors import CorruptError, DataError
 from udt_cluster.storage import Location
@@ -180,3 +181,39 @@ def test_a_shard_says_what_is_wrong_with_it(store: DataStore) -> None:
     first = int(np.frombuffer(data[-4 * 16 - 4 :], "<u8", 1)[0])
     with pytest.raises(ShardError, match="checksum of sample 0"):
         decode_shard(data[:first] + b"\xff" + data[first + 1 :], **shape)
+
+
+def _damage_seen(store: DataStore, key: str) -> str:
+    """What opening the store and reading every column says when one bit of an object is another."""
+    whole = (store.location / key).read_bytes()
+    data = bytearray(whole)
+    data[len(data) // 2] ^= 1
+    (store.location / key).write_bytes(bytes(data))
+    try:
+        opened = DataStore.open(store.location)
+        for name in (*NUMBER_COLUMNS, *STRING_COLUMNS):
+            getattr(opened.cases, name)
+    except CorruptError as error:
+        return str(error)
+    finally:
+        (store.location / key).write_bytes(whole)
+    return ""
+
+
+def test_fault_z3_a_flipped_bit_of_metadata_or_tables_is_found_by_name(store: DataStore) -> None:
+    shards = ("images/c/", "labels/c/", "native_labels/c/")
+    keys = {record.key for record in store.commit.objects if not record.key.startswith(shards)}
+    unread = {f"{folder}/zarr.json" for folder in (*STRING_COLUMNS.values(), "cases", "samples")}
+    seen = {key: _damage_seen(store, key) for key in keys}
+    assert {"zarr.json", "images/zarr.json", "samples/foreground/c/0", "cases/id/c/0"} <= keys - unread
+    assert {key for key, text in seen.items() if key not in text} == unread & keys
+    assert all("udt-cluster data rm DATASET/VERSION" in text for text in seen.values() if text)
+    with pytest.raises(CorruptError, match=r"cases/id/zarr\.json"):  # nothing reads it; asked for, it is found
+        _flip_and_verify(store, "cases/id/zarr.json")
+
+
+def _flip_and_verify(store: DataStore, key: str) -> None:
+    data = bytearray((store.location / key).read_bytes())
+    data[len(data) // 2] ^= 1
+    (store.location / key).write_bytes(bytes(data))
+    DataStore.open(store.location, verify_checksums=True)
