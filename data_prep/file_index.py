@@ -55,6 +55,8 @@ class FileIndex:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():  # its owner's alone, for it holds the names of files
+            self.path.touch(mode=0o600)
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as connection:
                 connection.execute(_TABLE)

@@ -1,9 +1,9 @@
 """Findings about the data set as a whole: formats, classes, names, text about persons."""
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from data_prep.alike import alike
 from data_prep.case import Discovery
 from data_prep.check.finding import SHOWN, Finding, Row, Severity, remedy_of
 from data_prep.check.survey import Survey, Tally
@@ -58,7 +58,7 @@ def of_names(discovery: Discovery, files: Iterable[str]) -> Iterator[Finding]:
         same = [case for case in discovery.cases if case.id == name]
         message = f"{same[0].images[0]} and {same[1].images[0]} would both be case {name!r}"
         yield Finding(row="D7", severity="refused", message=message, remedy="Rename one of them.", case=name)
-    for group in _colliding(set(ids)):
+    for group in alike(ids):
         message = f"{' and '.join(map(repr, group[:SHOWN]))} are one name where case and Unicode forms do not count"
         yield Finding(
             row="D7", severity="warning", message=message, remedy="Rename all but one.", case=group[0], cases=group[1:]
@@ -81,7 +81,8 @@ def of_privacy(survey: Survey, discovery: Discovery, config: DataConfig, *, uplo
     if config.pseudonymize:
         return
     reasons: dict[str, Tally] = defaultdict(Tally)
-    for suspicion in suspicious_ids(dict.fromkeys(n for case in discovery.cases for n in (case.id, case.group))):
+    names = dict.fromkeys(name for case in discovery.cases for name in (case.id, case.group, case.site))
+    for suspicion in suspicious_ids(names):
         reasons[suspicion.reason].add(suspicion.id)
     for reason, tally in sorted(reasons.items()):
         remedy = "Set data.pseudonymize: true, or rename the files"
@@ -112,13 +113,6 @@ def _finding(row: Row, severity: Severity, message: str, tally: Tally, *, remedy
 
 def _repeated(names: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _colliding(names: Iterable[str]) -> list[tuple[str, ...]]:
-    folded: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        folded[unicodedata.normalize("NFC", name).casefold()].append(name)
-    return [tuple(group) for group in folded.values() if len(group) > 1]
 
 
 def _is_no_text(name: str) -> bool:

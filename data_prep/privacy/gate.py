@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from data_prep.alike import alike
 from data_prep.case import Discovery
 from data_prep.privacy.ids import suspicious_ids
 from data_prep.privacy.pseudonyms import Pseudonyms
@@ -23,8 +24,25 @@ def privacy_gate(*, home: Path, dataset: str, pseudonymize: bool, upload: bool) 
             are warned about.
     """
     if pseudonymize:
-        return Pseudonyms.open(home, dataset).apply
-    return lambda discovery: _looked_at(discovery, upload=upload)
+        names = Pseudonyms.open(home, dataset)
+        return lambda discovery: _warned(names.apply(discovery), _doubts(discovery, names.of))
+    return lambda discovery: _warned(_looked_at(discovery, upload=upload), _doubts(discovery, str))
+
+
+def _warned(discovery: Discovery, warnings: tuple[str, ...]) -> Discovery:
+    return replace(discovery, warnings=(*discovery.warnings, *warnings))
+
+
+def _doubts(discovery: Discovery, shown: Callable[[str], str]) -> tuple[str, ...]:
+    """Warnings where two names may well be one: folds may then leak."""
+    ids = alike(case.id for case in discovery.cases)
+    groups = [found for found in alike(case.group for case in discovery.cases) if found not in ids]
+    return tuple(
+        f"{len(found)} times {kind} differ only in capitals or in the Unicode form of a letter, for example "
+        f"{' and '.join(map(shown, found[0]))}; they are kept apart; if they are one, folds leak. Rename all but one."
+        for kind, found in (("ids of cases", ids), ("patients (groups)", groups))
+        if found
+    )
 
 
 def _looked_at(discovery: Discovery, *, upload: bool) -> Discovery:
@@ -33,11 +51,11 @@ def _looked_at(discovery: Discovery, *, upload: bool) -> Discovery:
     Raises:
         DataError: some look like a person's, and they are about to leave this machine.
     """
-    names = sorted({name for case in discovery.cases for name in (case.id, case.group)})
+    names = sorted({name for case in discovery.cases for name in (case.id, case.group, case.site)})
     found = suspicious_ids(names)
     if not found:
         return discovery
-    count = f"{len(found)} case ids or groups look as if they told who somebody is"
+    count = f"{len(found)} case ids, groups or sites look as if they told who somebody is"
     if upload:
         listed = [f"{suspicion.id}: {suspicion.reason}" for suspicion in found[:_SHOWN]]
         raise DataError(

@@ -1,4 +1,4 @@
-"""Pseudonyms of cases and patients: a keyed hash, whose key and whose table back stay on this machine.
+"""Pseudonyms of cases, patients and sites: a keyed hash, whose key and whose table back stay on this machine.
 
 `<home>/pseudonyms/key` is made once; `<home>/pseudonyms/<dataset>.csv` says which pseudonym was which case, so that a
 table of scores can be traced back by whoever may. Both are readable by their owner alone, and neither is ever stored
@@ -8,7 +8,9 @@ beside the data.
 import csv
 import hmac
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +22,13 @@ from udt_cluster.errors import DataError
 FOLDER = "pseudonyms"
 _KEY_BYTES = 32
 _HEX_DIGITS = 20
-_COLUMNS = ("pseudonym", "case", "group_pseudonym", "group")
+_SHORTEST_WITHIN = 4
+_COLUMNS = ("pseudonym", "case", "group_pseudonym", "group", "site_pseudonym", "site")
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Names of one data set's cases and patients, and what takes their place.
+    """Names of one data set's cases, patients and sites, and what takes their place.
 
     The same key, data set and name always give the same pseudonym: 80 bits of HMAC-SHA256.
 
@@ -47,7 +50,7 @@ class Pseudonyms:
             dataset: As in storage.
 
         Raises:
-            DataError: the key file is there and is none.
+            DataError: the key file is there, and is none or may be read by others.
         """
         folder = home / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,17 +69,20 @@ class Pseudonyms:
     def apply(self, discovery: Discovery) -> Discovery:
         """The same discovery under pseudonyms, in their order; the table is brought up to date.
 
-        Ids, groups and names of either in the warnings are replaced. Keys of files stay: without them nothing could be
-        read, and they are not stored.
+        Ids, groups and sites are replaced, and the names of each in the warnings. Keys of files stay: without them
+        nothing could be read, and they are not stored.
 
         Raises:
             DataError: two names have one pseudonym (it would take 10^12 cases to see it).
         """
-        renamed = {name: self.of(name) for case in discovery.cases for name in (case.id, case.group)}
+        renamed = {name: self.of(name) for case in discovery.cases for name in _names(case)}
         if len(set(renamed.values())) < len(renamed):
             raise DataError(f"{self.folder}: two names have one pseudonym; delete the key, and prepare again")
         self._remember(discovery.cases, renamed)
-        cases = (replace(case, id=renamed[case.id], group=renamed[case.group]) for case in discovery.cases)
+        cases = (
+            replace(case, id=renamed[case.id], group=renamed[case.group], site=renamed.get(case.site, ""))
+            for case in discovery.cases
+        )
         return replace(
             discovery,
             cases=tuple(sorted(cases, key=lambda case: natural_order(case.id))),
@@ -91,10 +97,16 @@ class Pseudonyms:
         if not self.table.exists():
             return set()
         with self.table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return {tuple(row) for row in csv.reader(file)} - {_COLUMNS}
+            rows = (tuple(row) for row in csv.reader(file) if row[:1] != [_COLUMNS[0]])
+            return {(*row, *[""] * (len(_COLUMNS) - len(row))) for row in rows}
 
     def _remember(self, cases: Iterable[Case], renamed: dict[str, str]) -> None:
-        rows = {(renamed[case.id], case.id, renamed[case.group], case.group) for case in cases} | self._rows()
+        rows: set[tuple[str, ...]] = {
+            (renamed[case.id], case.id, renamed[case.group], case.group, renamed.get(case.site, ""), case.site)
+            for case in cases
+        }
+        known = {row[:4] for row in rows}
+        rows |= {row for row in self._rows() if row[-1] or row[:4] not in known}
         scratch = self.table.with_name(f".{self.table.name}.{secrets.token_hex(8)}")
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
@@ -115,6 +127,11 @@ def _key_of(path: Path) -> bytes:
             pass
         finally:
             scratch.unlink()
+    if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        raise DataError(
+            f"{path} may be read by others (mode {mode:04o}); whoever has it can find out who a pseudonym stands for. "
+            f"Run: chmod 600 {path}"
+        )
     try:
         key = bytes.fromhex(path.read_text().strip())
     except ValueError:
@@ -127,6 +144,15 @@ def _key_of(path: Path) -> bytes:
 
 
 def _concealed(text: str, renamed: dict[str, str]) -> str:
-    for name in sorted((name for name in renamed if name in text), key=len, reverse=True):
-        text = text.replace(name, renamed[name])
-    return text
+    """All at once, the longest first: no name is looked for in a pseudonym."""
+    names = sorted((name for name in renamed if name in text), key=len, reverse=True)
+    return re.sub("|".join(map(_pattern, names)), lambda found: renamed[found[0]], text) if names else text
+
+
+def _pattern(name: str) -> str:
+    """A short name stands for itself only as a whole word: the patient `a` is not in every sentence."""
+    return re.escape(name) if len(name) >= _SHORTEST_WITHIN else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+
+
+def _names(case: Case) -> tuple[str, ...]:
+    return (case.id, case.group, *([case.site] if case.site else []))

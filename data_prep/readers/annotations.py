@@ -87,7 +87,8 @@ def read_outlines(data: bytes) -> Outlines:
     except ReaderError:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:
-        raise ReaderError(f"broken XML: {error}; export the annotation from ImageScope again") from error
+        place = f"{type(error).__name__}, line {parser.ErrorLineNumber}"
+        raise ReaderError(f"broken XML ({place}); export the annotation from ImageScope again") from None
     return Outlines(tuple(collector.objects), tuple(collector.holes))
 
 
@@ -99,18 +100,20 @@ class _Collector:
         self.holes: list[Outline] = []
         self._corners: array[float] | None = None
         self._negative = False
+        self._regions = 0
         self._root_seen = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """An element begins."""
         if not self._root_seen and name != "Annotations":
-            raise ReaderError(f"its root is <{name[:40]}>, not <Annotations>: no annotation of Aperio ImageScope")
+            raise ReaderError("its root is not <Annotations>: no annotation of Aperio ImageScope")
         self._root_seen = True
         if name == "Region":
+            self._regions += 1
             if attributes.get("Type", "0") not in _ALLOWED_TYPES:
                 raise ReaderError(
-                    f"region {attributes.get('Id', '?')[:20]} has Type={attributes['Type'][:20]!r}; allowed: 0 "
-                    "(freehand), 1 (rectangle). Draw the outline of this ellipse, arrow or ruler, or remove it"
+                    f"region {self._regions} of the file has another Type than 0 (freehand) or 1 (rectangle). Draw "
+                    "the outline of this ellipse, arrow or ruler, or remove it"
                 )
             self._corners, self._negative = array("d"), attributes.get("NegativeROA", "0") == "1"
         elif name == "Vertex" and self._corners is not None:
@@ -133,7 +136,7 @@ def _coordinate(attributes: dict[str, str], axis: str) -> float:
     except ValueError:
         value = float("nan")
     if not abs(value) < _FARTHEST:
-        raise ReaderError(f"a vertex has {axis}={text[:40]!r}, which is no position in a picture; export it again")
+        raise ReaderError(f"a vertex has no {axis} that is a position in the picture; export it again")
     return value
 
 

@@ -46,12 +46,13 @@ def read_npz(data: bytes, *names: str) -> tuple[npt.NDArray[Any], ...]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if missing := [name for name in names if name not in members]:
-                raise ReaderError(f"has no array {', '.join(missing)}; it has {', '.join(sorted(members)) or 'none'}")
+                raise ReaderError(f"has no array {', '.join(missing)}; the file holds {len(members)} in all")
             return tuple(_array(name, _content(archive, members[name])) for name in names)
     except ReaderError:
         raise
     except _BROKEN as error:
-        raise ReaderError(f"broken or truncated .npz: {error}; copy it again, or save it again") from error
+        kind = type(error).__name__
+        raise ReaderError(f"broken or truncated .npz ({kind}); copy it again, or save it again") from None
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -74,7 +75,9 @@ def _array(name: str, content: bytes) -> npt.NDArray[Any]:
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, columns_first, kind = read_header(stream)
     if kind.kind not in "biuf":
-        raise ReaderError(f"{name} has values of type {kind}; allowed: integers, real numbers (objects are never read)")
+        raise ReaderError(
+            f"{name} has values of type {kind.type.__name__}; allowed: integers, real numbers (objects are never read)"
+        )
     if math.prod(shape) * kind.itemsize != len(content) - stream.tell():
         raise ReaderError(f"{name} has not as many values as its shape {shape} says; save it again")
     values: npt.NDArray[Any] = np.frombuffer(content, kind, offset=stream.tell())

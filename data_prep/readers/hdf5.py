@@ -29,12 +29,13 @@ def read_hdf5(data: bytes, *names: str) -> tuple[npt.NDArray[Any], ...]:
         with h5py.File(io.BytesIO(data), "r") as file:
             found = {name: _dataset(file, name) for name in names}
             if missing := [name for name, dataset in found.items() if dataset is None]:
-                raise ReaderError(f"has no data set {', '.join(missing)}; it has {', '.join(sorted(file)) or 'none'}")
+                raise ReaderError(f"has no data set {', '.join(missing)}; the file holds {len(file)} in all")
             return tuple(_values(name, dataset) for name, dataset in found.items())
     except ReaderError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise ReaderError(f"broken or truncated HDF5: {error}; copy it again, or export it again") from error
+        kind = type(error).__name__
+        raise ReaderError(f"broken or truncated HDF5 ({kind}); copy it again, or export it again") from None
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
@@ -52,7 +53,7 @@ def _values(name: str, dataset: h5py.Dataset) -> npt.NDArray[Any]:
     if dataset.is_virtual or dataset.external:
         raise ReaderError(f"{name} lies in other files; store the values themselves")
     if dataset.dtype.kind not in "biuf":
-        raise ReaderError(f"{name} has values of type {dataset.dtype}; allowed: integers, real numbers")
+        raise ReaderError(f"{name} has values of type {dataset.dtype.type.__name__}; allowed: integers, real numbers")
     claimed, stored = int(dataset.nbytes), int(dataset.id.get_storage_size())
     if claimed > MOST_BYTES:
         raise ReaderError(f"{name} claims {claimed:,} bytes; at most {MOST_BYTES:,} are read")

@@ -89,9 +89,10 @@ def _parse(data: bytes) -> tuple[Any, bytes | bytearray]:
     except ReaderError:
         raise
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError, KeyError) as error:
-        raise ReaderError(f"broken or truncated NIfTI: {error}; copy it again, or convert it again") from error
+        kind = type(error).__name__
+        raise ReaderError(f"broken or truncated NIfTI ({kind}); copy it again, or convert it again") from None
     except (ImageFileError, HeaderDataError) as error:
-        raise ReaderError(f"not a usable NIfTI: {error}; convert it again") from error
+        raise ReaderError(f"not a usable NIfTI ({type(error).__name__}); convert it again") from None
     return header, whole
 
 

@@ -308,7 +308,7 @@ def test_acdc_every_bad_slice_is_named(h5_source: Path) -> None:
     assert len(problems) == 4
     assert "slice_2.h5: broken or truncated" in problems[0]
     assert "slice_5.h5: unexpected label values 9 (32 pixels)" in problems[1]
-    assert "slice_7.h5: has no data set label; it has image" in problems[2]
+    assert "slice_7.h5: has no data set label; the file holds 1 in all" in problems[2]
     assert "different sizes" in problems[3]
 
 

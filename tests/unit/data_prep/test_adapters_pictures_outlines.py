@@ -106,15 +106,15 @@ def test_lines_of_one_or_two_corners_and_empty_annotations_enclose_nothing() -> 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"<ASAP_Annotations><Annotations/></ASAP_Annotations>", r"its root is <ASAP_Annotations>, not <Annotations>"),
+        (b"<ASAP_Annotations><Annotations/></ASAP_Annotations>", r"its root is not <Annotations>"),
         (annotation(region(SQUARE))[:-40], "broken XML"),
         (b"", "broken XML"),
         (annotation(region(SQUARE), before="<?xml version='1.0' encoding='nonsense'?>"), "broken XML"),
-        (annotation(region(SQUARE)).replace(b'X="7"', b'X="7,5"', 1), "a vertex has X='7,5', which is no position"),
-        (annotation(region([(1, 1), (2, math.nan), (3, 1)])), "a vertex has Y='nan', which is no position"),
-        (annotation(region([(1, 1), (1e300, 2), (3, 1)])), "a vertex has X='1e[+]300', which is no position"),
-        (annotation(region(SQUARE).replace('X="2" ', "", 1)), "a vertex has X='', which is no position"),
-        (annotation(region(SQUARE, Type=2)), r"region 1 has Type='2'; allowed: 0 \(freehand\), 1 \(rectangle\)"),
+        (annotation(region(SQUARE)).replace(b'X="7"', b'X="7,5"', 1), "a vertex has no X that is a position"),
+        (annotation(region([(1, 1), (2, math.nan), (3, 1)])), "a vertex has no Y that is a position"),
+        (annotation(region([(1, 1), (1e300, 2), (3, 1)])), "a vertex has no X that is a position"),
+        (annotation(region(SQUARE).replace('X="2" ', "", 1)), "a vertex has no X that is a position"),
+        (annotation(region(SQUARE, Type=2)), r"region 1 .*than 0 \(freehand\) or 1 \(rectangle\)"),
     ],
 )
 def test_what_is_no_annotation_is_refused_with_its_reason(data: bytes, reason: str) -> None:
@@ -213,7 +213,7 @@ def test_monuseg_what_is_wrong_with_an_annotation_names_the_file(original: Path)
         adapter.read(location, case, job)
     first, second = error.value.problems
     assert first.startswith("MoNuSegTestData/TCGA-2Z-A9J9-01A-01-TS1.tif: not an image of the allowed formats")
-    assert second.startswith("MoNuSegTestData/TCGA-2Z-A9J9-01A-01-TS1.xml: its root is <x>, not <Annotations>")
+    assert second.startswith("MoNuSegTestData/TCGA-2Z-A9J9-01A-01-TS1.xml: its root is not <Annotations>")
 
 
 def test_monuseg_annotations_have_a_largest_size(original: Path) -> None:

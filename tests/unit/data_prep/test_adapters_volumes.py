@@ -468,7 +468,7 @@ def test_fault_d1_d3_synapse_every_bad_slice_is_named(transunet: Path) -> None:
     for problem, (number, reason) in zip(
         problems,
         ((1, "broken or truncated .npz"), (3, "unexpected label values 0.37 (48 pixels)"),
-         (5, "the mask has the shape"), (7, "has no array label; it has image"), (9, "NaN or infinite")),
+         (5, "the mask has the shape"), (7, "has no array label; the file holds 1 in all"), (9, "NaN or infinite")),
         strict=True,
     ):  # fmt: skip
         assert problem.startswith(f"train_npz/case0005_slice{number:03d}.npz: ")

@@ -225,10 +225,10 @@ def test_every_row_has_a_title_and_messages_find_their_rows() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("D1", "broken or truncated NIfTI: CRC check failed; copy it again, or convert it again"),
+        ("D1", "broken or truncated NIfTI (BadGzipFile); copy it again, or convert it again"),
         ("D1", "truncated: 100 bytes, its header says 3,000; copy it again"),
         ("D1", "claims 8,000 bytes of pixels; 300 bytes cannot hold them"),
-        ("D1", "has no data set label; it has image"),
+        ("D1", "has no data set label; the file holds 1 in all"),
         ("D2", "the mask has (3, 4, 5) voxels (D, H, W), the image (3, 4, 6)"),
         ("D2", "the mask lies 1.0 voxels away from the image (their affines differ)"),
         ("D2", "is turned against the images, or has no pixels of 1.0 mm; resample it to their grid"),
