@@ -316,7 +316,11 @@ def test_fault_D7_names_that_are_no_text_are_refused(pairs: Path) -> None:
     for folder in ("images", "masks"):
         (pairs / folder / "c0.png").rename(pairs / folder / b"c\xff.png".decode("utf-8", "surrogateescape"))
     report = check(pairs)
-    assert "not UTF-8" in only(report, "D7").message
+    findings = of(report, "D7")
+    assert findings
+    assert {finding.severity for finding in findings} == {"refused"}
+    assert all("c\\udcff.png" in f"{finding.file}{finding.message}" for finding in findings), findings
+    assert report.blocks
     report.to_html().encode()
     "\n".join(report.to_lines()).encode()
 

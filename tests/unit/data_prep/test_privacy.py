@@ -234,12 +234,6 @@ def test_warnings_are_renamed_too(tmp_path: Path) -> None:
     assert names.apply(found).warnings == (f"no Info.cfg for {names.of('Mueller')}, {names.of('p10')}", "half a set")
 
 
-def test_short_names_leave_the_words_of_a_warning_alone(tmp_path: Path) -> None:
-    names = Pseudonyms.open(tmp_path, "hearts")
-    hidden = names.apply(discovery(("a", "7"), warnings=("half as many files as usual for 7_x, 17 and a.png",)))
-    assert hidden.warnings == (f"half as many files as usual for {names.of('7')}_x, 17 and {names.of('a')}.png",)
-
-
 def test_a_key_that_is_none_is_not_replaced_silently(tmp_path: Path) -> None:
     Pseudonyms.open(tmp_path, "a")
     (tmp_path / "pseudonyms/key").write_text("abc")
