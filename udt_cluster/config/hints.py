@@ -19,6 +19,7 @@ _LISTED = re.compile(r"[(\[]?\s*([+-]?\d+)\s*(?:[x×,;/]|\s)\s*([+-]?\d+)\s*[)\]
 _RANGE = re.compile(r"(\d+)\s*(?:-|\.\.|:|to)\s*(\d+)")
 _COLOUR = re.compile(r"#?([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE)
 _LONGEST_RANGE = 100
+_GRID = 16
 _REPEATS = (1, 2, 4)
 _COUNTED = frozenset({"repeat.folds"})
 """Fields where a number may mean so many, and not the one with this number."""
@@ -95,11 +96,18 @@ def lists(found: JSON, path: str) -> tuple[tuple[JSON, ...], ...]:
         sides = [found.get(key, found.get(key[0])) for key in ("height", "width")]
         return ((sides,),) if len(found) == 2 and None not in sides else ()
     if isinstance(found, str) and (entries := _entries(found)):
-        return ((entries,),)
+        return ((entries, *_on_the_grid(entries, path)),)
     single: tuple[JSON, ...] = tuple([found] * count for count in _REPEATS)
     if path in _COUNTED and isinstance(found, int) and 2 <= found <= _LONGEST_RANGE:
         return (single, (list(range(found)),))
-    return ((*single, *_up_to(found, path)),)
+    return ((*single, *_on_the_grid([found, found], path), *_up_to(found, path)),)
+
+
+def _on_the_grid(sides: Sequence[JSON], path: str) -> list[JSON]:
+    """Of a size that is no multiple of 16, the nearest that is."""
+    if path != "data.size" or not all(isinstance(side, int) for side in sides):
+        return []
+    return [[max(_GRID, round(side / _GRID) * _GRID) for side in sides if isinstance(side, int)]]
 
 
 def _up_to(found: JSON, path: str) -> list[JSON]:

@@ -31,7 +31,7 @@ DATA = [
         id="D5_sides_by_name",
     ),
     pytest.param(
-        "size: 250", ["6: data.size: must be a list, got 250: for example [224, 224]"], id="D5_side_not_of_16"
+        "size: 250", ["6: data.size: must be a list, got 250: write [256, 256]"], id="D5_side_not_of_16"
     ),
     pytest.param(
         "label_values: [1, 2, 3]",
