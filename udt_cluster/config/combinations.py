@@ -6,7 +6,7 @@ from typing import Protocol
 from udt_cluster.config.adapters import PATIENTS_UNKNOWN, class_count
 from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
-from udt_cluster.config.sections import ModelConfig, RepeatConfig, ResourcesConfig, TrainConfig
+from udt_cluster.config.sections import ModelConfig, RegisterConfig, RepeatConfig, ResourcesConfig, TrainConfig
 
 _TRANSFORMER_SETTINGS = ("num_heads", "num_layers", "embed_dim", "head_merge")
 
@@ -33,6 +33,10 @@ class Sections(Protocol):
     @property
     def resources(self) -> ResourcesConfig:
         """Workers."""
+
+    @property
+    def register_(self) -> RegisterConfig:
+        """The registry."""
 
 
 def contradictions(job: Sections) -> list[str]:
@@ -123,6 +127,15 @@ def _batch_that_cannot_be_shared(job: Sections) -> Iterator[str]:
     )
 
 
+def _ensemble_of_one(job: Sections) -> Iterator[str]:
+    runs = len(job.repeat.folds) * len(job.repeat.seeds)
+    if job.register_.what == "ensemble" and runs == 1:
+        yield (
+            "register.what: an ensemble of one run; write single, or several repeat.seeds (or repeat.folds, where the "
+            "splits have them)"
+        )
+
+
 _CHECKS: tuple[Callable[[Sections], Iterator[str]], ...] = (
     _folds_that_are_not_there,
     _unknown_patients,
@@ -133,4 +146,5 @@ _CHECKS: tuple[Callable[[Sections], Iterator[str]], ...] = (
     _transformer_that_is_not_there,
     _fraction_that_is_not_asked,
     _batch_that_cannot_be_shared,
+    _ensemble_of_one,
 )

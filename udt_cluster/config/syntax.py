@@ -19,8 +19,8 @@ _PLAIN_WORDS = {
     "that cannot start any token": "a text that begins with a special character needs quotes",
     "expected alphabetic or numeric character": "a text that begins with '*' or '&' needs quotes",
     "special characters are not allowed": "a control character that no text file should have",
-    "expected escape sequence": "in \"...\" a backslash begins an escape; use '/' or single quotes",
-    "unknown escape character": "in \"...\" a backslash begins an escape; use '/' or single quotes",
+    "expected escape sequence": "in \"...\" a backslash begins an escape; folders are divided by '/'",
+    "unknown escape character": "in \"...\" a backslash begins an escape; folders are divided by '/'",
 }
 _MAGIC = {
     b"\x89PNG": "an image (PNG)",

@@ -143,12 +143,12 @@ SOURCES = [
     pytest.param("~", ["3: data.source: must be text, got nothing"], id="null"),
     pytest.param(
         '"D:\\radiology\\users\\glas"',
-        ["3: this is not YAML: in \"...\" a backslash begins an escape; use '/' or single quotes"],
+        ["3: this is not YAML: in \"...\" a backslash begins an escape; folders are divided by '/'"],
         id="N19_windows_in_double_quotes",
     ),
     pytest.param(
         '"D:\\Daten\\glas"',
-        ["3: this is not YAML: in \"...\" a backslash begins an escape; use '/' or single quotes"],
+        ["3: this is not YAML: in \"...\" a backslash begins an escape; folders are divided by '/'"],
         id="D2_unknown_escape",
     ),
 ]
