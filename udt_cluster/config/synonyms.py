@@ -188,6 +188,7 @@ REMARKS = {
     "env": "a job file holds no environment; credentials are found on the target's nodes",
     "num_workers": "a job sets no loader processes: remove it (resources.workers are training workers, one GPU each)",
     "n_workers": "a job sets no loader processes: remove it (resources.workers are training workers, one GPU each)",
+    "accumulate_grad_batches": "gradient accumulation: set train.micro_batch_size, the samples of one forward pass",
     "devices": "one worker has one GPU: set resources.workers",
     "num_gpus": "one worker has one GPU: set resources.workers",
     "n_gpus": "one worker has one GPU: set resources.workers",
