@@ -39,13 +39,15 @@ SETS: dict[str, tuple[str, dict[str, object]]] = {
 }
 ONE_VOLUME = """
 import resource, sys
+from pathlib import Path
 from data_prep import FileIndex, InProcessExecutor, prepare
 from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
 import torch, zarr, nibabel, data_prep.adapters.nifti
 imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 config = DataConfig(source=sys.argv[1], adapter="nifti", group_by="case", size=(224, 224))
-prepare(config, "big", Location.parse(sys.argv[2]), executor=InProcessExecutor(), index=FileIndex(sys.argv[2] + "/i"))
+index = FileIndex(Path(sys.argv[2]) / "i")
+prepare(config, "big", Location.parse(sys.argv[2]), executor=InProcessExecutor(), index=index)
 print(imported / 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 """
 
