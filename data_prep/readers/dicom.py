@@ -7,7 +7,6 @@ are, and no message quotes a value of the header (DICOM PS3.15, Annex E: any tex
 import io
 import logging
 import math
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import BaseTag, Tag
 
 from data_prep.readers.base import ReaderError
-from data_prep.readers.dicom_meta import refuse_container
+from data_prep.readers.dicom_meta import BROKEN, refuse_container
 
 MOST_BYTES = 8 * 2**30
 START_BYTES = 2**16
@@ -85,21 +84,7 @@ _GROUP_OF = {
     "SourceImageSequence": "DerivationImageSequence",
 }
 """Where a multi-frame object keeps the elements of its frames."""
-_BROKEN = (
-    OSError,
-    EOFError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    RuntimeError,
-    UnboundLocalError,
-    NotImplementedError,
-    struct.error,
-    pydicom.errors.BytesLengthException,
-)
+_BROKEN = (*BROKEN, UnboundLocalError, NotImplementedError, pydicom.errors.BytesLengthException)
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ from data_prep.readers.base import ReaderError
 
 _MOST_META_BYTES = 2**16
 _BEFORE_META = 132
-_BROKEN = (
+BROKEN = (
     OSError,
     EOFError,
     KeyError,
@@ -22,6 +22,7 @@ _BROKEN = (
     RuntimeError,
     struct.error,
 )
+"""What pydicom raises for files that are no DICOM, or a broken one."""
 
 
 def is_dicom(start: bytes) -> bool:
@@ -47,7 +48,7 @@ def refuse_container(data: bytes) -> None:
     try:
         read_preamble(file, force=False)
         syntax = _read_file_meta_info(file).get("TransferSyntaxUID")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ReaderError(f"broken or truncated DICOM ({type(error).__name__}); copy it again") from None
     if str(syntax or "").strip(" \0") == DeflatedExplicitVRLittleEndian:
         raise ReaderError("a deflated DICOM file, which may unpack to any size; store it uncompressed")

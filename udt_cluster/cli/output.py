@@ -4,8 +4,7 @@ import json
 import math
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +20,6 @@ STATE_COLOURS = {
     "LOST": "red",
     "STOPPED": "magenta",
 }
-_SECONDS_BETWEEN_LINES = 2.0
 Rows = Sequence[Sequence[str]]
 
 
@@ -103,20 +101,6 @@ def between(start: str, end: str) -> str:
     """The time from one ISO time to another; empty when there is no end yet."""
     first, last = _time(start), _time(end)
     return duration((last - first).total_seconds()) if first and last else ""
-
-
-class Progress:
-    """Says how far something is, at most every two seconds."""
-
-    def __init__(self, tell: Callable[[str], None] = say) -> None:
-        self._tell = tell
-        self._told = time.monotonic()
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """Report `done` of `total`."""
-        if time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            self._tell(f"{what} {done}/{total} [{'#' * (20 * done // max(total, 1)):<20}]")
 
 
 def confirmed(question: str, *, yes: bool) -> None:

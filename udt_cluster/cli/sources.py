@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from udt_cluster.cli.options import AsJson, Overrides, TargetName
-from udt_cluster.cli.output import Progress, coloured, counted, say, show, show_json, size
+from udt_cluster.cli.output import coloured, counted, say, show, show_json, size
 from udt_cluster.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def check(
     Exit code 3 when training must not start.
     """
     from udt_cluster.cluster.datasets import check_data
+    from udt_cluster.cluster.prep import ProgressLine
     from udt_cluster.cluster.targets import current_target
 
     if html is not None and not html.absolute().parent.is_dir():
         raise UsageError(f"--html {html}: there is no folder {html.absolute().parent}")
     config = _config(source, overrides)
-    report = check_data(config, target=current_target(target), pictures=html is not None, on_progress=Progress(say))
+    report = check_data(config, target=current_target(target), pictures=html is not None, on_progress=ProgressLine(say))
     if html is not None:
         html.write_text(report.to_html(), encoding="utf-8")
     if as_json:

@@ -18,6 +18,7 @@ from udt_cluster.storage import Location, read_commit
 if TYPE_CHECKING:
     from data_prep.check import CheckReport
     from udt_cluster.config.data import DataConfig
+    from udt_cluster.data import DataStore
 
 COMMIT = "COMMIT"
 
@@ -164,8 +165,7 @@ def show_data(target: Target, uri: str, *, preview: Path | None, augment: str = 
     if preview is not None:
         normalization = Normalization.from_fingerprint("auto", info.fingerprint, info.dtype)
         preview.write_bytes(render_preview(store, normalization, recipe=augment))
-    facts = _facts(store.location)
-    return {**facts, "info": info.to_attrs(), **({"preview": str(preview)} if preview else {})}
+    return {**_facts_of(store), "info": info.to_attrs(), **({"preview": str(preview)} if preview else {})}
 
 
 def _storage(target: Target) -> Location:
@@ -185,9 +185,12 @@ def _find(target: Target, uri: str) -> Location:
 def _facts(location: Location) -> dict[str, Any]:
     from udt_cluster.data import DataStore
 
-    store = DataStore.open(location)
+    return _facts_of(DataStore.open(location))
+
+
+def _facts_of(store: "DataStore") -> dict[str, Any]:
     return {
-        "uri": location.uri,
+        "uri": store.location.uri,
         "dataset": store.info.dataset,
         "version": store.info.version,
         "cases": len(store.cases.ids),
