@@ -31,10 +31,10 @@ $(SWIFT_VENV)/.ready: infra/swift-requirements.txt
 quickstart: setup ## the whole job on phantoms, to a registered model; DATA=FOLDER takes real ACDC data
 	@bash infra/quickstart.sh "$(DATA)"
 
-# Unit tests share the cores; those that talk to servers have them to themselves. With ARGS a half may select nothing.
+# Unit and component tests share the cores; a job end to end has them to itself. With ARGS a half may select nothing.
 define run_tests
-	$(BIN)/python -m pytest -m $(1) -n 2 $(REQUIRE) $(ARGS) tests/unit || [ $$? -eq 5 -a -n "$(ARGS)" ]
-	$(BIN)/python -m pytest -m $(1) $(REQUIRE) $(ARGS) tests/component tests/e2e || [ $$? -eq 5 -a -n "$(ARGS)" ]
+	$(BIN)/python -m pytest -m $(1) -n 2 --dist loadgroup $(REQUIRE) $(ARGS) tests/unit tests/component || [ $$? -eq 5 -a -n "$(ARGS)" ]
+	$(BIN)/python -m pytest -m $(1) $(REQUIRE) $(ARGS) tests/e2e || [ $$? -eq 5 -a -n "$(ARGS)" ]
 endef
 
 test: setup-test ## what CI runs: unit, component and e2e tests; ARGS="-k splits" for a part

@@ -118,28 +118,41 @@ def test_the_same_data_is_not_prepared_again(udt: CommandLine, acdc: dict[str, A
     assert other_fold["uri"] == again["uri"]
 
 
-def test_glas_on_s3_with_two_folds_as_an_ensemble(
+def test_glas_on_s3_is_tested_when_the_job_says_so(
     udt: CommandLine, s3_server: S3Server, udt_test_data: Path, tmp_path: Path
 ) -> None:
-    bucket = s3_server.make_bucket()
-    on_s3 = udt.with_environment(UDT_STORAGE=f"s3://{bucket}/lab")
-    status = finished(
-        on_s3,
-        *("jobs/glas.yaml", "--set", f"data.source={udt_test_data / 'glas'}", *TINY),
-        *("--set", "repeat.folds=[0,1]", "--set", "register.what=ensemble", "--set", "evaluate.test=true"),
-        *("--set", "resources.workers=2", "--set", "train.global_batch_size=8"),
-    )
-    s3 = s3_server.boto3()
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="lab/")
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    status, keys = glas_on_s3(udt, s3_server, udt_test_data, "--set", "resources.workers=2")
     assert any(key.endswith("/COMMIT") and key.startswith("lab/data/glas/") for key in keys)
-    assert sum(key.endswith("/model.safetensors") for key in keys) >= 2
-    scored = status["results"]["evaluate"]["runs"]
-    assert len(scored) == 2
-    assert all(summary["test"]["cases"] == 80 for summary in scored.values())
+    assert any(key.endswith("/model.safetensors") for key in keys)
+    assert [summary["test"]["cases"] for summary in status["results"]["evaluate"]["runs"].values()] == [80]
     assert "folds may leak" in json.dumps(status["results"]["prepare"]["warnings"])
     images = np.zeros((2, 64, 48, 3), np.float32)
     assert predict_elsewhere(udt, "models:/glas-udtransnet@candidate", images, tmp_path).shape == (2, 64, 48)
+
+
+@pytest.mark.slow
+def test_two_folds_on_s3_are_registered_as_an_ensemble(
+    udt: CommandLine, s3_server: S3Server, udt_test_data: Path, tmp_path: Path
+) -> None:
+    ensemble = ("--set", "repeat.folds=[0,1]", "--set", "register.what=ensemble", "--set", "register.model=two-folds")
+    status, keys = glas_on_s3(udt, s3_server, udt_test_data, *ensemble)
+    assert len(status["results"]["evaluate"]["runs"]) == 2
+    assert sum(key.endswith("/model.safetensors") for key in keys) >= 2
+    images = np.zeros((2, 64, 48, 3), np.float32)
+    assert predict_elsewhere(udt, "models:/two-folds@candidate", images, tmp_path).shape == (2, 64, 48)
+
+
+def glas_on_s3(
+    udt: CommandLine, s3_server: S3Server, udt_test_data: Path, *more: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Train a small U-Net on GlaS with everything on S3; its status, and the keys in the bucket."""
+    bucket = s3_server.make_bucket()
+    on_s3 = udt.with_environment(UDT_STORAGE=f"s3://{bucket}/lab")
+    source = ("--set", f"data.source={udt_test_data / 'glas'}")
+    batch = ("--set", "evaluate.test=true", "--set", "train.global_batch_size=8")
+    status = finished(on_s3, "jobs/glas.yaml", *source, *TINY, *batch, *more)
+    pages = s3_server.boto3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="lab/")
+    return status, [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 def test_every_job_file_says_how_it_would_run_without_touching_anything(udt: CommandLine, tmp_path: Path) -> None:

@@ -30,9 +30,7 @@ DATA = [
         ["6: data.size: must be a list, got a section (width, height): write [224, 320]"],
         id="D5_sides_by_name",
     ),
-    pytest.param(
-        "size: 250", ["6: data.size: must be a list, got 250: write [256, 256]"], id="D5_side_not_of_16"
-    ),
+    pytest.param("size: 250", ["6: data.size: must be a list, got 250: write [256, 256]"], id="D5_side_not_of_16"),
     pytest.param(
         "label_values: [1, 2, 3]",
         [
