@@ -7,17 +7,19 @@
     <storage>/jobs/<id>/job.yaml        the file as it was submitted
     <storage>/jobs/<id>/state.json      replaced by the driver at every change, and by `stop`
     <storage>/jobs/<id>/progress.json   replaced by rank 0 after every epoch
+    <storage>/jobs/<id>/attempts/<run>/<number>.json   each attempt at a run, replaced while it goes on
     <storage>/runs/<id>/<run>/          checkpoints, scores and model of each run
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location
 
+T = TypeVar("T")
 JOB_VARIABLE, STORAGE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE"
 """How the driver is told which job it runs; no value of the user's is on its command line."""
 
@@ -67,6 +69,33 @@ class State:
     """Wall-clock seconds of each stage that has ended."""
     results: dict[str, Any] = field(default_factory=dict)
     """What each stage found: data version, scores, registered model."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a run: from the start of its workers to their end."""
+
+    run: str
+    number: int
+    """Counted from 0, over all lives of the job."""
+    workers: int
+    started_at: str
+    ended_at: str = ""
+    kind: str = ""
+    """How it ended: `finished`, `preempted`, `worker_died`, ...; empty while it goes on."""
+    cause: str = ""
+    """The same for people, in plain words."""
+    resumed_step: int = 0
+    """The step of the checkpoint that it began from."""
+    step: int = 0
+    """The last step that is known of it."""
+    committed_step: int = 0
+    """The step of its last committed checkpoint."""
+    lost_steps: int = 0
+    """Steps that a failure threw away."""
+    recovery_seconds: float | None = None
+    """From the failure of the attempt before to the first step of this one."""
+    nodes: tuple[str, ...] = ()
 
 
 def data_folder(storage: Location, job: Job) -> Location:
@@ -122,6 +151,17 @@ class JobRecord:
         """Replace the progress."""
         (self.folder / "progress.json").write_bytes(_encode(progress))
 
+    def write_attempt(self, attempt: Attempt) -> None:
+        """Add an attempt, or replace it by what is known of it now."""
+        (self.folder / "attempts" / attempt.run / f"{attempt.number:04d}.json").write_bytes(_encode(asdict(attempt)))
+
+    def attempts(self, run: str | None = None) -> list[Attempt]:
+        """The attempts at one run, or at all runs, in the order of their start."""
+        folder = self.folder / "attempts" / run if run else self.folder / "attempts"
+        found = [_read(Attempt, folder / entry.key) for entry in folder.entries() if entry.key.endswith(".json")]
+        found = [replace(attempt, nodes=tuple(attempt.nodes)) for attempt in found]
+        return sorted(found, key=lambda attempt: (attempt.started_at, attempt.run, attempt.number))
+
     def delete(self) -> None:
         """Remove the record, checkpoints and scores; `record.json` first, because it makes the job visible."""
         (self.folder / "record.json").delete()
@@ -133,6 +173,12 @@ def list_records(storage: Location) -> list[JobRecord]:
     """Every job of a storage, in no particular order."""
     keys = [entry.key for entry in (storage / "jobs").entries()]
     return [JobRecord(storage, key.split("/")[0]) for key in keys if key.endswith("/record.json")]
+
+
+def _read(kind: type[T], location: Location) -> T:
+    """A record as one of the dataclasses above; keys that this version does not know are passed over."""
+    loaded: dict[str, Any] = json.loads(location.read_bytes())
+    return kind(**{f.name: loaded[f.name] for f in fields(cast(Any, kind)) if f.name in loaded})
 
 
 def _encode(value: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """The record of a job, and how its state is judged from it and from what the cluster says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from udt_cluster.cluster.record import (
     RUNNING,
     STOPPED,
     SUCCEEDED,
+    Attempt,
     JobRecord,
     Record,
     State,
@@ -99,3 +101,17 @@ def test_a_running_job_is_not_removed(storage: Location, monkeypatch: pytest.Mon
     monkeypatch.setattr("udt_cluster.cluster.jobs._ray_states", lambda target: {"acdc-00000001": "RUNNING"})
     with pytest.raises(RefusedError, match="stop it first"):
         remove(Target("local", storage=storage.uri), "last")
+
+
+def test_attempts_come_back_in_order_and_as_they_were_last(storage: Location) -> None:
+    record = add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    assert record.attempts() == []
+    first = Attempt("acdc-00000001-f0-s1", 0, 2, "2026-01-01T00:00:01+00:00", nodes=("node-a", "node-b"))
+    second = Attempt("acdc-00000001-f0-s1", 1, 1, "2026-01-01T00:00:09+00:00", resumed_step=6)
+    other = Attempt("acdc-00000001-f1-s1", 0, 1, "2026-01-01T00:00:05+00:00")
+    for attempt in (second, first, other):
+        record.write_attempt(attempt)
+    ended = replace(first, ended_at="2026-01-01T00:00:07+00:00", kind="worker_died", cause="killed", lost_steps=2)
+    record.write_attempt(ended)
+    assert record.attempts() == [ended, other, second]
+    assert record.attempts("acdc-00000001-f0-s1") == [ended, second]
