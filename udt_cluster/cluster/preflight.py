@@ -102,7 +102,7 @@ def _unreadable(job: Job, node: str) -> str:
 
 
 def _too_small(job: Job, resources: dict[str, float]) -> list[str]:
-    workers, cores = job.resources.workers, job.resources.cpus_per_worker
+    workers, cores = job.resources.workers.min, job.resources.cpus_per_worker
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     problems = []
     if workers * cores > cpus:
@@ -122,7 +122,7 @@ def _too_small(job: Job, resources: dict[str, float]) -> list[str]:
 def gpus_per_worker(job: Job, resources: dict[str, float]) -> int:
     """What `auto` comes to on this cluster."""
     if job.resources.gpus_per_worker == "auto":
-        return int(resources.get("GPU", 0) >= job.resources.workers)
+        return int(resources.get("GPU", 0) >= job.resources.workers.min)
     return int(job.resources.gpus_per_worker)
 
 

@@ -248,7 +248,7 @@ def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) 
 
     from udt_cluster.cluster.score import score_run
 
-    cores = scope.job.resources.workers * scope.job.resources.cpus_per_worker
+    cores = scope.job.resources.workers.max * scope.job.resources.cpus_per_worker
     task: Any = ray.remote(num_cpus=cores, num_gpus=scope.gpus, max_retries=1)(score_run)
     by_run: dict[str, dict[str, Any]] = {}
     for plan in runs.plans:

@@ -63,7 +63,7 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
         (
             "training",
             f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} "
-            f"worker{'s' if job.resources.workers > 1 else ''}, ZeRO {train.zero_stage}",
+            f"worker{'s' if job.resources.workers.max > 1 else ''}, ZeRO {train.zero_stage}",
         ),
         ("runs", f"{len(runs)}: {', '.join(runs)}"),
         ("stages", " > ".join(job.stages)),

@@ -81,13 +81,13 @@ def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, An
         train_worker,
         train_loop_config=asdict(plan),
         scaling_config=ScalingConfig(
-            num_workers=job.resources.workers, use_gpu=bool(gpus_per_worker), resources_per_worker=resources
+            num_workers=job.resources.workers.max, use_gpu=bool(gpus_per_worker), resources_per_worker=resources
         ),
         run_config=RunConfig(
             # A name that was never used: Ray would resume whatever lies there.
             name=f"{plan.run}-{time.time_ns()}",
             storage_path=str(scratch),
-            failure_config=FailureConfig(max_failures=job.resources.max_failures),
+            failure_config=FailureConfig(max_failures=job.retry.max),
         ),
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus_per_worker else "gloo"),
     )

@@ -113,11 +113,19 @@ def _fraction_that_is_not_asked(job: Sections) -> Iterator[str]:
         )
 
 
+def worker_counts(job: Sections) -> tuple[int, ...]:
+    """Numbers of workers within resources.workers that can share the global batch equally, ascending."""
+    workers, batch = job.resources.workers, job.train.global_batch_size
+    possible = range(workers.min, workers.max + 1)
+    micro = job.train.micro_batch_size
+    return tuple(n for n in possible if not batch % (n * (micro or 1)) and batch >= n * (micro or 2))
+
+
 def _batch_that_cannot_be_shared(job: Sections) -> Iterator[str]:
-    batch, micro, workers = job.train.global_batch_size, job.train.micro_batch_size, job.resources.workers
-    share, least = workers * (micro or 1), workers * (micro or 2)
-    if not batch % share and batch >= least:
+    if worker_counts(job):
         return
+    batch, micro, workers = job.train.global_batch_size, job.train.micro_batch_size, job.resources.workers
+    share, least = workers.min * (micro or 1), workers.min * (micro or 2)
     below, above = max(least, batch // share * share), max(least, -(-batch // share) * share)
     parts = f" in parts of train.micro_batch_size={micro}" if micro else ""
     allowed = f"{below} or {above}" if below < above else f"{above}"
@@ -125,6 +133,15 @@ def _batch_that_cannot_be_shared(job: Sections) -> Iterator[str]:
         f"{batch} samples (train.global_batch_size) cannot be shared by {workers} workers (resources.workers)"
         f"{parts}, 2 or more to each for batch normalisation; the nearest that can: {allowed}"
     )
+
+
+def _elastic_zero(job: Sections) -> Iterator[str]:
+    workers, stage = job.resources.workers, job.train.zero_stage
+    if workers.is_range and stage:
+        yield (
+            f"resources.workers: {workers} needs train.zero_stage: 0, it is {stage}: checkpoints of stages 1..3 fit "
+            f"one number of workers; write zero_stage: 0, or workers: {workers.max}"
+        )
 
 
 def _ensemble_of_one(job: Sections) -> Iterator[str]:
@@ -146,5 +163,6 @@ _CHECKS: tuple[Callable[[Sections], Iterator[str]], ...] = (
     _transformer_that_is_not_there,
     _fraction_that_is_not_asked,
     _batch_that_cannot_be_shared,
+    _elastic_zero,
     _ensemble_of_one,
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from udt_cluster.config.combinations import contradictions
+from udt_cluster.config.combinations import contradictions, worker_counts
 from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
 from udt_cluster.config.section import Name, Section
@@ -19,6 +19,7 @@ from udt_cluster.config.sections import ModelConfig as ModelConfig
 from udt_cluster.config.sections import RegisterConfig as RegisterConfig
 from udt_cluster.config.sections import RepeatConfig as RepeatConfig
 from udt_cluster.config.sections import ResourcesConfig as ResourcesConfig
+from udt_cluster.config.sections import RetryConfig as RetryConfig
 from udt_cluster.config.sections import TrainConfig as TrainConfig
 
 Stage = Literal["prepare", "train", "evaluate", "register"]
@@ -44,6 +45,8 @@ class Job(Section):
     """Folds and seeds."""
     resources: ResourcesConfig = ResourcesConfig()
     """Workers."""
+    retry: RetryConfig = RetryConfig()
+    """What happens when something dies."""
     tune: None = None
     """Sweeps. Not in this version: leave it out."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -84,9 +87,9 @@ class Job(Section):
         return self.register_.model or self.name
 
     @property
-    def micro_batch_size(self) -> int:
-        """Samples per forward pass of one worker."""
-        return self.train.micro_batch_size or self.train.global_batch_size // self.resources.workers
+    def worker_counts(self) -> tuple[int, ...]:
+        """Numbers of workers that the job may run with, ascending: those that can share the global batch."""
+        return worker_counts(self)
 
     def to_json(self) -> str:
         """The resolved job as canonical JSON: sorted keys, no white space, every default written out."""

@@ -194,6 +194,8 @@ def _merged(first: _Finding, second: _Finding) -> _Finding:
 
 def _blamed(message: str, section: FieldPath, places: Mapping[FieldPath, Place]) -> FieldPath:
     """The first field that the message names and the user wrote; a check between fields points to its line."""
+    if section in places and not any(path[:-1] == section for path in places):
+        return section  # one value stands where a section could
     paths: list[FieldPath] = [tuple(name.split(".")) for name in named_fields(message, dotted(section))]
     return next((path for path in paths if path in places), paths[0] if paths else section)
 

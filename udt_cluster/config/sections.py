@@ -1,9 +1,12 @@
 """The sections of a job beside `data`: the network, the recipe, and what is run, scored and registered."""
 
 import re
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from udt_cluster.config.data import Seed
 from udt_cluster.config.paths import path_fault
@@ -15,6 +18,8 @@ Metric = Literal["dice", "iou", "hd95"]
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 AtLeastOne = Annotated[int, Field(ge=1, le=1_000_000)]
+MOST_WORKERS = 1024
+WorkerCount = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
 _WEIGHTS_FILE = re.compile(r"/|\.\w+$")
 _REGISTERED = re.compile(r"(models:/)?[^/@:\s]+(@[^/@:\s]+|/\d+)")
 RESERVED_ALIAS = re.compile(r"latest|v\d+")
@@ -111,7 +116,7 @@ class TrainConfig(Section):
     """`released`: half of the samples rot90 + flip, a quarter rotated by -20..19 degrees. `strong`: also elastic
     deformation, intensity, gamma, blur, noise, and stain for colour pictures."""
     checkpoint_every: Duration | Literal["epoch"] = "epoch"
-    """`epoch`, or at the first end of an epoch after this time (`10m`); the best and the last epoch are always kept."""
+    """`epoch`, or by time (`10m`), in the middle of an epoch too; the best and the last epoch are always saved."""
     keep: Count = 0
     """Checkpoints kept beside the last and the best."""
     init_from: str | None = None
@@ -161,17 +166,70 @@ class RepeatConfig(Section):
         return values
 
 
+class WorkersConfig(Section):
+    """How many workers: one number, or as many as fit between two."""
+
+    min: WorkerCount
+    """Fewer are not started; a run that lost nodes waits until there are so many again."""
+    max: WorkerCount
+    """More are not used."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number(cls, value: object) -> object:
+        if isinstance(value, dict | cls):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
+            return {"min": value, "max": value}
+        raise ValueError(f"must be a number of workers from 1 to {MOST_WORKERS}, or {{min: 1, max: 8}}")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} is more than max={self.max}")
+        return self
+
+    @model_serializer
+    def _short(self) -> int | dict[str, int]:
+        return self.max if self.min == self.max else {"min": self.min, "max": self.max}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """A number in the schema for editors, too."""
+        number = {"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}
+        ends = {"min": number, "max": number}
+        span = {"type": "object", "properties": ends, "required": [*ends], "additionalProperties": False}
+        return {"anyOf": [number, span]}
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the number may change while the job runs."""
+        return self.min < self.max
+
+    def __str__(self) -> str:
+        return f"{self.min} to {self.max}" if self.is_range else str(self.max)
+
+
 class ResourcesConfig(Section):
     """What one training run takes of the cluster."""
 
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Data-parallel workers."""
+    workers: WorkersConfig = WorkersConfig(min=1, max=1)
+    """Data-parallel workers: a number, or {min, max} to go on with fewer when nodes are lost and with more when they
+    come (train.zero_stage 0 only)."""
     gpus_per_worker: Literal["auto", 0, 1] = "auto"
     """`auto`: 1 where the cluster has a GPU for each worker, else 0."""
     cpus_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU cores (threads) of each worker."""
-    max_failures: Count = 3
-    """How often a run is restarted from its last checkpoint after a worker has died."""
+
+
+class RetryConfig(Section):
+    """What happens when something dies under a run. Lost and preempted nodes are always retried."""
+
+    max: Count = 3
+    """How often a run goes on from its last checkpoint after a worker crashed, hung or ran out of memory; the count
+    starts anew with every checkpoint."""
+    hang: Duration = timedelta(minutes=10)
+    """A run that makes no step for so long is ended and retried."""
 
 
 class EvaluateConfig(Section):

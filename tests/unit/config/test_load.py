@@ -22,7 +22,7 @@ def job_file(tmp_path: Path) -> Path:
 
 def test_the_least_job_has_small_defaults(job_file: Path) -> None:
     job = load_job(job_file)
-    assert (job.repeat.folds, job.repeat.seeds, job.tune, job.resources.workers) == ((0,), (1,), None, 1)
+    assert (job.repeat.folds, job.repeat.seeds, job.tune, job.resources.workers.max) == ((0,), (1,), None, 1)
     assert job.model_name == "heart"
     assert job.stages == ("prepare", "train", "evaluate", "register")
 
@@ -119,3 +119,13 @@ def test_yaml_1_2_numbers(job_file: Path) -> None:
     job_file.write_text(MINIMAL + "train: {lr: 1e-3, epochs: 0x10}\nrepeat: {seeds: [010, 1_000]}\n")
     job = load_job(job_file)
     assert (job.train.lr, job.train.epochs, job.repeat.seeds) == (1e-3, 16, (10, 1000))
+
+
+@pytest.mark.parametrize(
+    ("workers", "counts"),
+    [("2", (2,)), ("{min: 1, max: 4}", (1, 2, 4)), ("{min: 2, max: 8}", (2, 4)), ("{min: 3, max: 4}", (4,))],
+)
+def test_workers_are_those_that_share_the_batch(job_file: Path, workers: str, counts: tuple[int, ...]) -> None:
+    job = load_job(job_file, ["train.global_batch_size=8", f"resources.workers={workers}"])
+    assert job.worker_counts == counts
+    assert Job.from_json(job.to_json()) == job

@@ -336,11 +336,41 @@ TOP = [
         id="N_dashes",
     ),
     pytest.param(
+        "resources: {workers: two}",
+        ["6: resources.workers: must be a number of workers from 1 to 1024, or {min: 1, max: 8}; got 'two'"],
+        id="R_workers_in_words",
+    ),
+    pytest.param(
+        "resources: {workers: 0}",
+        ["6: resources.workers: must be a number of workers from 1 to 1024, or {min: 1, max: 8}; got 0"],
+        id="R_no_workers",
+    ),
+    pytest.param(
+        "resources: {workers: {min: 4, max: 2}}",
+        ["6: resources.workers.min: min=4 is more than max=2"],
+        id="R_workers_the_wrong_way_round",
+    ),
+    pytest.param(
+        "resources: {workers: {min: 1, max: 4}}\ntrain: {zero_stage: 1}",
+        [
+            (
+                "6: resources.workers: 1 to 4 needs train.zero_stage: 0, it is 1: checkpoints of stages 1..3 fit one "
+                "number of workers; write zero_stage: 0, or workers: 4"
+            )
+        ],
+        id="R_elastic_with_a_partitioned_optimizer",
+    ),
+    pytest.param(
+        "retry: {hang: 10}",
+        ["6: retry.hang: a duration is a number above 0 with a unit: 90s, 10m, 1.5h, 2d; got 10"],
+        id="R_hang_without_a_unit",
+    ),
+    pytest.param(
         "resources: 2",
         [
             (
                 "6: resources: must be a section of `key: value` lines, got 2; its keys: workers, gpus_per_worker, "
-                "cpus_per_worker, max_failures"
+                "cpus_per_worker"
             )
         ],
         id="N_number_for_a_section",
