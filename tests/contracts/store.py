@@ -199,6 +199,16 @@ class StoreContract:
         missing.delete_tree()
         root.delete_keys(["no/such", "nor/this"])
 
+    def test_children_are_the_names_directly_below(self, root: Location, second: SecondClient) -> None:
+        assert root.children() == (root / "nothing").children() == []
+        for key in ("b", "a/1", "a/2/3", "a-", "z/y", "ü"):
+            second.put(key, b"1")
+        assert root.children() == sorted(["b", "a/", "a-", "z/", "ü"])
+        assert root.children(limit=2) == sorted(["a-", "a/"])
+        assert root.children(limit=0) == []
+        assert (root / "a").children(limit=9) == ["1", "2/"]
+        assert (root / "b").children() == []
+
     def test_some_objects_are_deleted_and_no_others(self, root: Location, second: SecondClient) -> None:
         for key in ("a/1", "a/2", "a/b/3", "c"):
             second.put(key, b"12345")

@@ -97,6 +97,15 @@ class LocalObject:
             raise DataError(f"{self.path} has symbolic links that cannot be followed; remove or mend them:", problems)
         return found
 
+    def children(self, limit: int | None) -> list[str]:
+        """Names directly below, sorted; those of folders end with "/"."""
+        try:
+            with os.scandir(self.path) as items:
+                names = [f"{item.name}/" if item.is_dir() else item.name for item in items]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in names if not _UNFINISHED.search(name))[:limit]
+
     def delete(self) -> None:
         """Remove the file if it is there."""
         self.path.unlink(missing_ok=True)

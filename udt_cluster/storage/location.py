@@ -145,6 +145,15 @@ class Location:
         with storage_errors(self):
             return self._access.entries()
 
+    def children(self, *, limit: int | None = None) -> list[str]:
+        """Names directly below, sorted; those of folders (or prefixes) end with "/". Never walks through what is below.
+
+        Args:
+            limit: Only so many, the first ones; all by default. On S3 a thousand names are one request.
+        """
+        with storage_errors(self):
+            return self._access.children(limit)
+
     def upload(self, path: Path) -> ObjectRecord:
         """Put the content of a local file here, streaming; the record's key is this location's name.
 

@@ -68,6 +68,9 @@ class ObjectAccess(Protocol):
     def entries(self) -> list[Entry]:
         """All objects below, sorted by key."""
 
+    def children(self, limit: int | None) -> list[str]:
+        """The first names directly below, sorted; those of folders end with "/"."""
+
     def delete(self) -> None:
         """Remove the object if it is there."""
 

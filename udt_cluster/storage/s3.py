@@ -89,6 +89,11 @@ class S3Object:
         connection = client(asynchronous=False)
         return sorted(_result(connection, self._entries(connection)), key=lambda entry: entry.key)
 
+    def children(self, limit: int | None) -> list[str]:
+        """Names directly below, sorted; those of prefixes end with "/". As few requests as the limit allows."""
+        connection = client(asynchronous=False)
+        return sorted(_result(connection, connection.children(self.bucket, self._prefix, limit=limit)))[:limit]
+
     def delete(self) -> None:
         """Remove the object if it is there."""
         self._call("delete_object", Key=self.key)

@@ -83,10 +83,25 @@ class S3Client(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
 
     async def pages(self, bucket: str, prefix: str) -> AsyncIterator[list[dict[str, Any]]]:
         """All objects of a bucket whose keys start with `prefix`, a page (at most 1,000) at a time."""
+        async for page in self._pages(Bucket=bucket, Prefix=prefix):
+            yield page.get("Contents", [])
+
+    async def children(self, bucket: str, prefix: str, *, limit: int | None) -> list[str]:
+        """Names directly below a prefix, in pages until there are `limit`; those of prefixes end with "/"."""
+        names: list[str] = []
+        most = {} if limit is None else {"MaxKeys": min(limit, _KEYS_A_REQUEST)}
+        async for page in self._pages(Bucket=bucket, Prefix=prefix, Delimiter="/", **most):
+            names += [item["Key"][len(prefix) :] for item in page.get("Contents", []) if item["Key"] != prefix]
+            names += [item["Prefix"][len(prefix) :] for item in page.get("CommonPrefixes", [])]
+            if limit is not None and len(names) >= limit:
+                break
+        return names
+
+    async def _pages(self, **wanted: Any) -> AsyncIterator[dict[str, Any]]:
         more: dict[str, str] = {}
         while True:
-            page = await self.request("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-            yield page.get("Contents", [])
+            page = await self.request("list_objects_v2", **wanted, **more)
+            yield page
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
