@@ -3,17 +3,23 @@
 Importing this package does not import DeepSpeed; making a :class:`DeepSpeedEngine` does.
 """
 
-from udt_cluster.training.checkpoint import Checkpoint, CheckpointInfo, StorageCheckpoints
+from udt_cluster.training.catalog import Checkpoint, CheckpointCatalog, CheckpointInfo
+from udt_cluster.training.checkpoint import StorageCheckpoints
 from udt_cluster.training.engine import DeepSpeedEngine
 from udt_cluster.training.loop import FitResult, fit
 from udt_cluster.training.losses import loss_function
 from udt_cluster.training.protocols import (
+    Beat,
+    CheckpointError,
     CheckpointStore,
     Engine,
     EvalLoader,
+    Interrupt,
     NonFiniteLossError,
+    PreemptedError,
     Reporter,
     StepResult,
+    SupersededError,
     TrainLoader,
 )
 from udt_cluster.training.recipe import BatchPlan, deepspeed_config, plan_batches
@@ -23,8 +29,11 @@ from udt_cluster.training.state import Best, EpochRecord, TrainingState
 
 __all__ = [
     "BatchPlan",
+    "Beat",
     "Best",
     "Checkpoint",
+    "CheckpointCatalog",
+    "CheckpointError",
     "CheckpointInfo",
     "CheckpointStore",
     "DeepSpeedEngine",
@@ -32,10 +41,13 @@ __all__ = [
     "EpochRecord",
     "EvalLoader",
     "FitResult",
+    "Interrupt",
     "NonFiniteLossError",
+    "PreemptedError",
     "Reporter",
     "StepResult",
     "StorageCheckpoints",
+    "SupersededError",
     "TrainLoader",
     "TrainingState",
     "deepspeed_config",

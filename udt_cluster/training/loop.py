@@ -18,10 +18,12 @@ from udt_cluster.training.metrics import Counts, add_counts, dice_metrics, hard_
 from udt_cluster.training.picture import Gallery
 from udt_cluster.training.protocols import (
     Batch,
+    Beat,
     C,
     CheckpointStore,
     Engine,
     EvalLoader,
+    Interrupt,
     NonFiniteLossError,
     Reporter,
     StepResult,
@@ -54,6 +56,8 @@ def fit(
     config: TrainConfig,
     num_classes: int,
     class_names: Sequence[str],
+    interrupt: Interrupt = lambda: None,
+    beat: Beat = lambda: None,
 ) -> FitResult:
     """Train until the epochs are done or the validation Dice has stopped rising; resume where a checkpoint says.
 
@@ -68,8 +72,11 @@ def fit(
         config: The recipe.
         num_classes: Classes with the background.
         class_names: Their names, the background first.
+        interrupt: Says why this process should stop soon. When any rank is to stop, all save and stop together.
+        beat: Called after each training step and validation batch, and while an upload is waited for.
 
     Raises:
+        PreemptedError: a rank was to stop; all ranks raise the same, when the checkpoint of that step is complete.
         JobFailedError: the loss is NaN or infinite; nothing of that epoch has been saved.
         VersionError: the checkpoint belongs to another number of steps per epoch, ZeRO stage or (from stage 1 on)
             number of workers.

@@ -8,10 +8,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
+from udt_cluster.errors import JobFailedError
 from udt_cluster.training.state import TrainingState
 
 LossFunction = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """(logits, labels) -> ``{"loss": total, "loss_dice": part, ...}``, scalars."""
+Interrupt = Callable[[], str | None]
+"""Why this process should stop soon, in plain words, or None. Asked at every step: it must be cheap."""
+Beat = Callable[[], None]
+"""Called after each sign of life: a training step, a validation batch, a look at an upload that is waited for."""
 
 
 class Batch(Protocol):
@@ -175,3 +180,29 @@ class NonFiniteLossError(ArithmeticError):
 
     def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[dict[str, float], tuple[int, ...]]]:
         return type(self), (self.losses, self.samples)
+
+
+class PreemptedError(JobFailedError):
+    """The run was asked to stop, and did, on all ranks at the same step.
+
+    Attributes:
+        reason: Why, in plain words.
+        step: Optimizer steps done.
+        problem: Why the checkpoint of this moment could not be written; empty when it was.
+    """
+
+    def __init__(self, reason: str, step: int, problem: str = "") -> None:
+        saved = f"; what came after the last checkpoint is lost: {problem}" if problem else "; nothing is lost"
+        super().__init__(f"stopped at step {step}: {reason}{saved}")
+        self.reason, self.step, self.problem = reason, step, problem
+
+    def __reduce__(self) -> tuple[type["PreemptedError"], tuple[str, int, str]]:  # type: ignore[override]
+        return type(self), (self.reason, self.step, self.problem)
+
+
+class CheckpointError(JobFailedError):
+    """Checkpoints cannot be written; what the run would do from here on could be lost."""
+
+
+class SupersededError(JobFailedError):
+    """A newer attempt of the same run has begun; this one must not write any more."""

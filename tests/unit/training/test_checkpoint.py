@@ -15,7 +15,8 @@ from tests.unit.training.fakes import TorchEngine, blobs, tiny_net
 from udt_cluster.config.job import TrainConfig
 from udt_cluster.errors import AuthError, CorruptError, RefusedError, StorageUnreachableError, VersionError
 from udt_cluster.storage import Commit, Location
-from udt_cluster.training.checkpoint import Checkpoint, CheckpointInfo, StorageCheckpoints, retained, together
+from udt_cluster.training.catalog import Checkpoint, CheckpointInfo
+from udt_cluster.training.checkpoint import StorageCheckpoints, retained, together
 from udt_cluster.training.losses import dice_bce
 from udt_cluster.training.state import TrainingState
 
