@@ -31,22 +31,26 @@ class MlflowServer:
         folder: Database, artifacts and log.
         command: What to run instead of `mlflow server`.
         environment: Added to this process's own.
+        address: To listen at.
+        prefix: Written before the command, to start it on another host.
     """
 
     folder: Path
     port: int = field(default_factory=free_port)
     command: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    address: str = "127.0.0.1"
+    prefix: list[str] = field(default_factory=list)
     process: ServerProcess | None = None
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     def start(self) -> "MlflowServer":
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process = ServerProcess(
-            self.command or self._mlflow_server(),
+            [*self.prefix, *(self.command or self._mlflow_server())],
             log=self.folder / "server.log",
             env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self.environment},
         )
@@ -60,7 +64,7 @@ class MlflowServer:
 
     def _mlflow_server(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
+            *(sys.executable, "-m", "mlflow", "server", "--host", self.address, "--port", str(self.port)),
             *("--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"),
             *("--artifacts-destination", str(self.folder / "artifacts")),
         ]

@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback interface: OpenStack Swift with its s3api, out of a virtual environment of its own.
+"""A real S3 server, on loopback or on a test host: OpenStack Swift with its s3api, from a virtual environment of its own.
 
 It checks signatures, ranges, multipart uploads and listings as S3 does. One device, one replica, no daemons beside the
 four servers. About 3 seconds to start and 200 MB.
@@ -10,6 +10,7 @@ import subprocess
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,11 +94,19 @@ def swift_folder(repository: Path) -> Path:
 
 
 class SwiftServers:
-    """The four processes of one Swift, from `start` to `stop`."""
+    """The four processes of one Swift, from `start` to `stop`; `start` again brings the same objects back.
 
-    def __init__(self, programs: Path, state: Path) -> None:
-        self._programs, self._state = programs, state
+    Args:
+        programs: Folder of Swift's programs.
+        state: Folder of its objects, settings and logs.
+        address: To listen at.
+        prefix: Written before each command, to start it on another host.
+    """
+
+    def __init__(self, programs: Path, state: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        self._programs, self._state, self._address, self.prefix = programs, state, address, list(prefix)
         self._running: list[ServerProcess] = []
+        self._ports: dict[str, int] = {}
 
     def start(self) -> S3Server:
         """Start all and wait until S3 answers; other ports are tried when somebody takes one meanwhile.
@@ -105,6 +114,8 @@ class SwiftServers:
         Raises:
             RuntimeError: it does not start; with the end of the log.
         """
+        if self._ports:
+            return self._launch()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._start(self._state / f"attempt-{attempt}")
@@ -120,29 +131,45 @@ class SwiftServers:
             self._running.pop().stop()
 
     def _start(self, state: Path) -> S3Server:
-        ports = {name: free_port() for name in (*_STORES, "proxy")}
+        self._folder, ports = state, {name: free_port() for name in (*_STORES, "proxy")}
         self._write_settings(state, ports)
-        for name in (*_STORES, "proxy"):
-            command = [self._programs / f"swift-{name}-server", state / f"{name}.conf"]
-            self._running.append(ServerProcess(command, log=state / f"{name}.log", env=_quiet()))
-        endpoint = f"http://127.0.0.1:{ports['proxy']}"
-        for server, name in zip(self._running, ports, strict=True):
+        self._ports = ports
+        try:
+            return self._launch()
+        except RuntimeError:
+            self._ports = {}
+            raise
+
+    def _launch(self) -> S3Server:
+        for name in self._ports:
+            program, settings = self._programs / f"swift-{name}-server", self._folder / f"{name}.conf"
+            command = [*self.prefix, program, settings]
+            self._running.append(ServerProcess(command, log=self._folder / f"{name}.log", env=_quiet()))
+        for server, (name, port) in zip(self._running, self._ports.items(), strict=True):
             path = "/healthcheck" if name == "proxy" else "/recon/version"
-            server.wait_until(partial(_answers, f"http://127.0.0.1:{ports[name]}{path}"), seconds=120)
-        return S3Server(endpoint)
+            server.wait_until(partial(_answers, f"http://{self._address}:{port}{path}"), seconds=120)
+        return S3Server(f"http://{self._address}:{self._ports['proxy']}")
 
     def _write_settings(self, state: Path, ports: dict[str, int]) -> None:
         (state / "device" / "d1").mkdir(parents=True)
         (state / "swift.conf").write_text(_HASHES + _POLICY)
         for name in _STORES:
             self._make_ring(state / f"{name}.builder", ports[name])
-            (state / f"{name}.conf").write_text(_settings(state, name, ports[name], f"{name}-server"))
-        text = _settings(state, "proxy", ports["proxy"], _PIPELINE) + "account_autocreate = true\n"
+            (state / f"{name}.conf").write_text(self._settings(name, ports[name], f"{name}-server"))
+        text = self._settings("proxy", ports["proxy"], _PIPELINE) + "account_autocreate = true\n"
         filters = "".join(f"[filter:{name}]\n{lines}\n" for name, lines in _FILTERS.items())
         (state / "proxy.conf").write_text(text + filters)
 
+    def _settings(self, name: str, port: int, pipeline: str) -> str:
+        return (
+            f"[DEFAULT]\nswift_dir = {self._folder}\ndevices = {self._folder}/device\nmount_check = false\n"
+            f"fallocate_reserve = 0\nbind_ip = {self._address}\nbind_port = {port}\nuser = {getpass.getuser()}\n"
+            "workers = 0\nlog_level = ERROR\n"
+            f"[pipeline:main]\npipeline = {pipeline}\n[app:{name}-server]\nuse = egg:swift#{name}\n"
+        )
+
     def _make_ring(self, builder: Path, port: int) -> None:
-        for step in (["create", "6", "1", "1"], ["add", f"r1z1-127.0.0.1:{port}/d1", "1"], ["rebalance"]):
+        for step in (["create", "6", "1", "1"], ["add", f"r1z1-{self._address}:{port}/d1", "1"], ["rebalance"]):
             command = [str(self._programs / "swift-ring-builder"), str(builder), *step]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_quiet())
 
@@ -150,14 +177,6 @@ class SwiftServers:
 def _quiet() -> dict[str, str]:
     """Without the warning of eventlet about itself."""
     return {**os.environ, "PYTHONWARNINGS": "ignore"}
-
-
-def _settings(state: Path, name: str, port: int, pipeline: str) -> str:
-    return (
-        f"[DEFAULT]\nswift_dir = {state}\ndevices = {state}/device\nmount_check = false\nfallocate_reserve = 0\n"
-        f"bind_ip = 127.0.0.1\nbind_port = {port}\nuser = {getpass.getuser()}\nworkers = 0\nlog_level = ERROR\n"
-        f"[pipeline:main]\npipeline = {pipeline}\n[app:{name}-server]\nuse = egg:swift#{name}\n"
-    )
 
 
 def _answers(url: str) -> bool:
