@@ -1,4 +1,4 @@
-"""A real S3 server, on loopback or on a test host: OpenStack Swift with its s3api, from a virtual environment of its own.
+"""A real S3 server, on loopback or a test host: OpenStack Swift with its s3api, from a virtual environment of its own.
 
 It checks signatures, ranges, multipart uploads and listings as S3 does. One device, one replica, no daemons beside the
 four servers. About 3 seconds to start and 200 MB.
