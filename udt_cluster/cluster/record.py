@@ -5,9 +5,13 @@
     <storage>/jobs/<id>/record.json     written once by the submitter
     <storage>/jobs/<id>/job.json        the resolved job
     <storage>/jobs/<id>/job.yaml        the file as it was submitted
-    <storage>/jobs/<id>/state.json      replaced by the driver at every change, and by `stop`
+    <storage>/jobs/<id>/state.json      replaced by the driver at every change, and by `stop` and `resume`
     <storage>/jobs/<id>/progress.json   replaced by rank 0 after every epoch
+    <storage>/jobs/<id>/alive.json      replaced by the driver every few seconds
+    <storage>/jobs/<id>/reaped.json     its runs in MLflow were ended by somebody else than its driver
     <storage>/jobs/<id>/attempts/<run>/<number>.json   each attempt at a run, replaced while it goes on
+    <storage>/jobs/<id>/lives/<number>.json, .job.json each `resume`, and the job as it was from then on
+    <storage>/jobs/<id>/logs/           see :mod:`udt_cluster.cluster.logship`
     <storage>/runs/<id>/<run>/          checkpoints, scores and model of each run
 """
 
@@ -16,11 +20,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
+from pydantic import ValidationError
+
+from udt_cluster.cluster import job_index
 from udt_cluster.config.job import Job
+from udt_cluster.errors import VersionError
 from udt_cluster.storage import Location
 
 T = TypeVar("T")
-JOB_VARIABLE, STORAGE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE"
+FORMAT = 2
+"""Of the record; 2 has lives, attempts, a heartbeat and logs. A newer one is refused, an older one is read."""
+JOB_VARIABLE, STORAGE_VARIABLE, LIFE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE", "UDT_JOB_LIFE"
 """How the driver is told which job it runs; no value of the user's is on its command line."""
 
 PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "LOST"
@@ -30,6 +40,11 @@ TERMINAL = frozenset({SUCCEEDED, FAILED, STOPPED, LOST})
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def now_exactly() -> str:
+    """The same to the millisecond: jobs and signs of life are put in order by it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,22 @@ class Record:
     """What its folds keep together, likewise."""
     warnings: tuple[str, ...] = ()
     """What the submitter found out about the source."""
+    format: int = 1
+
+
+@dataclass(frozen=True)
+class Life:
+    """One `resume`: what of the submission it replaced."""
+
+    number: int
+    """Counted from 1; the submission itself is 0."""
+    submitted_at: str
+    user: str
+    versions: dict[str, str]
+    data_version: str = ""
+    """The data set's version that it must go on with; empty when none had been prepared."""
+    group_by: str = ""
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +100,10 @@ class State:
     """Wall-clock seconds of each stage that has ended."""
     results: dict[str, Any] = field(default_factory=dict)
     """What each stage found: data version, scores, registered model."""
+    life: int = 0
+    """Which life the job is in: how often it was resumed."""
+    run_ended: bool = False
+    """MLflow knows that the job has ended."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +149,7 @@ class JobRecord:
 
     def create(self, record: Record, job: Job, text: str) -> None:
         """Write everything that the driver needs; `record.json` last, because it makes the job visible."""
+        job_index.add(self.storage, self.id, record.submitted_at)
         (self.folder / "job.json").write_bytes(job.to_json().encode())
         (self.folder / "job.yaml").write_bytes(text.encode())
         self.write_state(State())
@@ -124,16 +160,55 @@ class JobRecord:
 
         Raises:
             FileNotFoundError: there is no such job.
+            VersionError: a newer version of this package wrote it.
         """
-        return Record(**json.loads((self.folder / "record.json").read_bytes()))
+        facts = _read(Record, self.folder / "record.json")
+        if facts.format > FORMAT:
+            raise VersionError(
+                f"job {self.id} was recorded by a newer udt-cluster (format {facts.format}, this one reads up to "
+                f"{FORMAT}); use that version, or a newer one, here too"
+            )
+        return replace(facts, warnings=tuple(facts.warnings))
 
     def job(self) -> Job:
-        """The resolved job."""
-        return Job.from_json((self.folder / "job.json").read_bytes().decode())
+        """The resolved job, as the newest life has it.
+
+        Raises:
+            VersionError: this version does not know such a job.
+        """
+        life = self.state().life
+        where = self.folder / (f"lives/{life:04d}.job.json" if life else "job.json")
+        try:
+            return Job.from_json(where.read_bytes().decode())
+        except ValidationError as error:
+            raise VersionError(
+                f"job {self.id} was submitted by another version of udt-cluster, whose job files were different; use "
+                "that version, or submit the job anew",
+                [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()],
+            ) from error
+
+    def add_life(self, life: Life, job: Job) -> None:
+        """Write what a resumption of the job goes by."""
+        (self.folder / f"lives/{life.number:04d}.job.json").write_bytes(job.to_json().encode())
+        (self.folder / f"lives/{life.number:04d}.json").write_bytes(_encode(asdict(life)))
+
+    def life(self, number: int) -> Life | None:
+        """One resumption; None for the submission itself."""
+        found = _read(Life, self.folder / f"lives/{number:04d}.json") if number else None
+        return replace(found, overrides=tuple(found.overrides)) if found else None
+
+    def submission_id(self, life: int) -> str:
+        """The name under which a life of the job is known to Ray, which takes each name once."""
+        return f"{self.id}-r{life}" if life else self.id
+
+    @property
+    def logs(self) -> Location:
+        """What the driver and the workers have written."""
+        return self.folder / "logs"
 
     def state(self) -> State:
         """The newest state."""
-        return State(**json.loads((self.folder / "state.json").read_bytes()))
+        return _read(State, self.folder / "state.json")
 
     def write_state(self, state: State) -> None:
         """Replace the state."""
@@ -141,8 +216,27 @@ class JobRecord:
 
     def progress(self) -> dict[str, Any]:
         """What rank 0 said after its last epoch; empty before the first."""
+        return self._optional("progress.json")
+
+    def write_alive(self, life: int) -> None:
+        """Give a sign of life."""
+        (self.folder / "alive.json").write_bytes(_encode({"at": now_exactly(), "life": life}))
+
+    def alive_at(self) -> str:
+        """When the driver gave its last sign of life; before the first, when the job was submitted."""
+        return str(self._optional("alive.json").get("at") or self.record().submitted_at)
+
+    def write_reaped(self, life: int) -> None:
+        """Note that the runs in MLflow of this life have been ended."""
+        (self.folder / "reaped.json").write_bytes(_encode({"life": life}))
+
+    def is_reaped(self, life: int) -> bool:
+        """Whether that was noted."""
+        return bool(self._optional("reaped.json").get("life") == life)
+
+    def _optional(self, name: str) -> dict[str, Any]:
         try:
-            loaded: dict[str, Any] = json.loads((self.folder / "progress.json").read_bytes())
+            loaded: dict[str, Any] = json.loads((self.folder / name).read_bytes())
         except FileNotFoundError:
             return {}
         return loaded
@@ -164,15 +258,25 @@ class JobRecord:
 
     def delete(self) -> None:
         """Remove the record, checkpoints and scores; `record.json` first, because it makes the job visible."""
+        submitted_at = self._optional("record.json").get("submitted_at")
         (self.folder / "record.json").delete()
         self.folder.delete_tree()
         self.runs.delete_tree()
+        if submitted_at:
+            job_index.discard(self.storage, self.id, submitted_at)
 
 
-def list_records(storage: Location) -> list[JobRecord]:
-    """Every job of a storage, in no particular order."""
-    keys = [entry.key for entry in (storage / "jobs").entries()]
-    return [JobRecord(storage, key.split("/")[0]) for key in keys if key.endswith("/record.json")]
+def list_records(storage: Location, limit: int | None = None) -> list[JobRecord]:
+    """Jobs of a storage, the newest first; some may lack their record, having just been removed."""
+    return [JobRecord(storage, job_id) for job_id in job_index.newest(storage, limit)]
+
+
+def matching_records(storage: Location, wanted: str) -> list[JobRecord]:
+    """Jobs that answer to an id, the beginning or the end of one, or `last`."""
+    if wanted == "last":
+        return [record for record in list_records(storage) if (record.folder / "record.json").exists()][:1]
+    found = [JobRecord(storage, job_id) for job_id in job_index.matching(storage, wanted)]
+    return [record for record in found if (record.folder / "record.json").exists()]
 
 
 def _read(kind: type[T], location: Location) -> T:

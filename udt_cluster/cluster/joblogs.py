@@ -1,0 +1,133 @@
+"""The logs of a job as a person reads them: the pieces in storage, in order, without what Ray says to itself."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from udt_cluster.cluster.logship import piece_name, split_piece
+from udt_cluster.errors import UsageError
+from udt_cluster.storage import Entry, Location
+from udt_cluster.storage.commit import in_threads
+
+DRIVER = "driver"
+ALL = "all"
+_PIECE = re.compile(r"(?P<stream>.+)/(?P<number>\d{8})\.log")
+_WORKER = re.compile(r"(?P<run>[^/]+)/a(?P<attempt>\d+)-r(?P<rank>\d+)")
+_AT_ONCE = 32
+_NOISE = re.compile(
+    r":(job_id|actor_name|task_name):"
+    r"|\(\w+ pid=\d+"
+    r"|\[State Transition\]|\[Gloo\] "
+    r"|Setting up process group for: |Reporting training result \d+: |Requesting resources: "
+    r"|Started training worker group |Attempting to start training worker group "
+    r"|- \(ip=\S+ pid=\d+\) world_rank="
+    r"|\[[-\d]+ [:,\d]+ [IWEC] \d+ \d+\] \S+\.(cc|h):\d+: "
+    r"|[-\d]+ [:,\d]+\s+INFO \w+\.py:\d+ -- "
+    r"|Running entrypoint for job "
+    r"|\S+\.py:\d+: (\w*Deprecat\w*|FutureWarning|UserWarning): "
+    r"|\[[-\d]+ [:,\d]+\] \[(INFO|WARNING)\] \[\w+\.py:\d+:\w+\] "
+)
+_WARNED = re.compile(r"\S+\.py:\d+: (\w*Deprecat\w*|FutureWarning|UserWarning): ")
+
+
+def parse_rank(text: str | None) -> int | None:
+    """The rank that `--rank` names: rank 0 when nothing is said, None for all.
+
+    Raises:
+        UsageError: neither a number nor `all`.
+    """
+    if text == ALL:
+        return None
+    if text is None or text.isdecimal():
+        return int(text or 0)
+    raise UsageError(f"--rank takes a number from 0, or all; got {text!r}")
+
+
+@dataclass
+class LogReader:
+    """Reads on in the streams of one job.
+
+    Attributes:
+        logs: The folder.
+        rank: Only this rank's beside the driver's; None for all.
+    """
+
+    logs: Location
+    rank: int | None = 0
+    _next: dict[str, int] = field(default_factory=dict)
+    _lines: dict[str, "_Lines"] = field(default_factory=dict)
+
+    def all(self) -> Iterator[str]:
+        """Everything that is there and was not read yet, by the time at which it came."""
+        found = sorted(self._fresh(), key=lambda piece: (piece[0].modified, piece[1], piece[2]))
+        for start in range(0, len(found), _AT_ONCE):
+            some = found[start : start + _AT_ONCE]
+            for (_, stream, number), piece in zip(some, in_threads(self._read, [p[0] for p in some]), strict=True):
+                self._next[stream] = number + 1
+                yield self._text(stream, piece)
+
+    def more(self) -> Iterator[str]:
+        """What came in the streams that are known: a few requests, where :meth:`all` lists everything."""
+        for stream in sorted(self._next):
+            while (piece := self._piece(stream)) is not None:
+                self._next[stream] += 1
+                yield self._text(stream, piece)
+
+    def driver_position(self) -> int:
+        """How far the driver's own file had been read when its last piece was written."""
+        number = self._next.get(DRIVER, 0) - 1
+        if number < 0:
+            return 0
+        return split_piece((self.logs / DRIVER / piece_name(number)).read_bytes())[1].get("out", 0)
+
+    def _fresh(self) -> Iterator[tuple[Entry, str, int]]:
+        for entry in self.logs.entries():
+            match = _PIECE.fullmatch(entry.key)
+            if match is None or not self._wanted(match["stream"]):
+                continue
+            self._next.setdefault(match["stream"], 0)
+            if int(match["number"]) >= self._next[match["stream"]]:
+                yield entry, match["stream"], int(match["number"])
+
+    def _wanted(self, stream: str) -> bool:
+        worker = _WORKER.fullmatch(stream)
+        return worker is None or self.rank is None or int(worker["rank"]) == self.rank
+
+    def _read(self, entry: Entry) -> bytes:
+        return (self.logs / entry.key).read_bytes()
+
+    def _piece(self, stream: str) -> bytes | None:
+        try:
+            return (self.logs / stream / piece_name(self._next[stream])).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _text(self, stream: str, piece: bytes) -> str:
+        lines = self._lines.setdefault(stream, _Lines(self._label(stream)))
+        return lines.readable(split_piece(piece)[0].decode(errors="replace"))
+
+    def _label(self, stream: str) -> str:
+        worker = _WORKER.fullmatch(stream)
+        if worker is None or self.rank is not None:
+            return ""
+        return f"[{'-'.join(worker['run'].split('-')[-2:])} attempt {worker['attempt']} rank {worker['rank']}] "
+
+
+@dataclass
+class _Lines:
+    """Takes Ray's talk out of one stream; a warning is followed by the line of code that it is about."""
+
+    label: str
+    _after_warning: bool = False
+
+    def readable(self, text: str) -> str:
+        return "".join(f"{self.label}{line}" for line in text.splitlines(keepends=True) if self._is_for_people(line))
+
+    def _is_for_people(self, line: str) -> bool:
+        quoted, self._after_warning = self._after_warning and line.startswith("  "), _WARNED.match(line) is not None
+        return not quoted and not _NOISE.match(line)
+
+
+def readable(text: str) -> str:
+    """A text without the lines that are Ray's alone."""
+    return _Lines("").readable(text)
