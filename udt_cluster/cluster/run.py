@@ -5,17 +5,23 @@ It knows which job it is from two environment variables; no value of the user's 
 
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from udt_cluster.cluster import preflight, stages
+from udt_cluster.cluster.heartbeat import Heartbeat
+from udt_cluster.cluster.joblogs import DRIVER
+from udt_cluster.cluster.logship import ship_own_output
 from udt_cluster.cluster.record import (
     FAILED,
     JOB_VARIABLE,
+    LIFE_VARIABLE,
     RUNNING,
     STORAGE_VARIABLE,
     SUCCEEDED,
@@ -29,6 +35,7 @@ from udt_cluster.storage import Location
 from udt_cluster.tracking import Tracker
 
 T = TypeVar("T")
+_SUPERSEDED_EXIT_CODE = 75
 log = logging.getLogger("udt_cluster")
 
 
@@ -36,30 +43,48 @@ def main() -> int:
     """Run the job named by the environment; the exit code is the error's."""
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stopped)
     record = JobRecord(Location.parse(os.environ[STORAGE_VARIABLE]), os.environ[JOB_VARIABLE])
+    life = int(os.environ.get(LIFE_VARIABLE, "0"))
     tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"], patience=PATIENCE_SECONDS)
-    driver = Driver(record, tracker)
-    try:
-        driver.run()
-    except Exception as error:  # noqa: BLE001 - the last door: whatever it is ends up in the record
-        return driver.fail(error)
-    driver.finish(SUCCEEDED)
+    with ship_own_output(record.logs / DRIVER), closing(Heartbeat(record, life, superseded=_superseded)):
+        driver = Driver(record, tracker, life=life)
+        try:
+            driver.run()
+        except Exception as error:  # noqa: BLE001 - the last door: whatever it is ends up in the record
+            return driver.fail(error)
+        driver.finish(SUCCEEDED)
     return 0
+
+
+def _stopped(number: int, frame: object) -> None:
+    """End as if by an exception, so that what was begun is put away: workers, folders, the last lines of the log."""
+    log.info("stopped by signal %d", number)
+    sys.exit(128 + number)
+
+
+def _superseded() -> None:
+    """Another driver has taken the job over, because this one was taken for dead: make room, and touch nothing."""
+    os._exit(_SUPERSEDED_EXIT_CODE)
 
 
 class Driver:
     """Runs the stages and keeps the record's state."""
 
-    def __init__(self, record: JobRecord, tracker: Tracker) -> None:
+    def __init__(self, record: JobRecord, tracker: Tracker, *, life: int = 0) -> None:
         self.record = record
         self.tracker = tracker
-        self.state = State(state=RUNNING, stage="preflight", started_at=now())
+        known = {"prepare": found} if (found := record.state().results.get("prepare")) else {}
+        self.state = State(state=RUNNING, stage="preflight", started_at=now(), life=life, results=known)
 
     def run(self) -> None:
         """Preflight, then prepare, train, evaluate and register, as far as the job says."""
         self.record.write_state(self.state)
         scope = stages.Scope.open(self.record, self.tracker)
         self._stage("preflight", lambda: self._preflight(scope))
+        if self.state.life:
+            log.info("life %d of the job: it goes on from its checkpoints", self.state.life)
+            self.tracker.finish(scope.meta.run_id, "RUNNING")
         prepared = self._stage("prepare", lambda: stages.prepare(scope, self._say))
         if "train" not in scope.job.stages:
             return
@@ -75,7 +100,7 @@ class Driver:
         problems = preflight.judge(
             reports,
             scope.job,
-            expected=scope.meta.versions,
+            expected=scope.versions,
             resources=scope.resources,
             data_version_there=scope.prepared_before(),
         )
@@ -106,6 +131,7 @@ class Driver:
         status: Literal["FINISHED", "FAILED"] = "FINISHED" if state == SUCCEEDED else "FAILED"
         try:
             self.tracker.finish_tree(self.record.record().run_id, status)
+            self._update(run_ended=True)
         except UdtError as error:
             log.warning("MLflow was not told that the job ended: %s", error.message)
 

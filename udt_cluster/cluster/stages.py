@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from udt_cluster.cluster.preflight import gpus_per_worker
-from udt_cluster.cluster.record import JobRecord, Record, data_folder
+from udt_cluster.cluster.record import JobRecord, Life, Record, data_folder
 from udt_cluster.cluster.train import RunPlan, fit_on_ray
 from udt_cluster.config.job import Job
 from udt_cluster.errors import DataError, JobFailedError
@@ -30,14 +30,18 @@ class Scope:
     meta: Record
     tracker: "Tracker"
     resources: dict[str, float]
+    life: Life | None = None
+    """What this life of the job goes on with; None in the first."""
 
     @classmethod
     def open(cls, record: JobRecord, tracker: "Tracker") -> "Scope":
         """Connect to the cluster that this process was started on."""
         import ray
 
-        ray.init(address="auto", logging_level="warning", log_to_driver=True)
-        return cls(record, record.job(), record.record(), tracker, dict(ray.cluster_resources()))
+        # The workers' output goes to storage from the workers themselves.
+        ray.init(address="auto", logging_level="warning", log_to_driver=False)
+        life = record.life(record.state().life)
+        return cls(record, record.job(), record.record(), tracker, dict(ray.cluster_resources()), life)
 
     @property
     def storage(self) -> Location:
@@ -49,9 +53,24 @@ class Scope:
         """GPUs of each worker."""
         return gpus_per_worker(self.job, self.resources)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of packages that every node must have: those of whoever submitted or resumed the job."""
+        return self.life.versions if self.life else self.meta.versions
+
+    @property
+    def data_version(self) -> str:
+        """The data set's version that is wanted; empty where nobody knows it yet."""
+        return (self.life and self.life.data_version) or self.meta.data_version
+
+    @property
+    def group_by(self) -> str:
+        """What the folds of that version keep together."""
+        return (self.life and self.life.group_by) or self.meta.group_by or "case"
+
     def prepared_before(self) -> bool:
-        """Whether the data version that the submitter computed is committed in this storage."""
-        version = self.meta.data_version
+        """Whether the version that is wanted is committed in this storage."""
+        version = self.data_version
         return bool(version) and read_commit(data_folder(self.storage, self.job) / version) is not None
 
 
@@ -73,6 +92,7 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
     from udt_cluster.data import DataStore, make_splits, save_splits
 
     found = _bring_in(scope, say)
+    _refuse_other_data(scope, found.version)
     store = DataStore.open(found.location)
     info = store.info
     splits = make_splits(
@@ -95,6 +115,7 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
         "version": info.version,
         "uri": found.location.uri,
         "split_hash": splits.hash,
+        "group_by": found.group_by,
         "cases": len(store.cases.ids),
         "samples": int(store.cases.num_samples.sum()),
         "test_cases": len(splits.test),
@@ -116,6 +137,16 @@ def prepare(scope: Scope, say: Say) -> PreparedData:
     return PreparedData(found.location, saved, facts)
 
 
+def _refuse_other_data(scope: Scope, version: str) -> None:
+    """A job that goes on does so with the data that it began with."""
+    if scope.life and scope.life.data_version not in ("", version):
+        raise DataError(
+            f"{scope.record.id} began with version {scope.life.data_version} of {scope.job.data.dataset}; that is not "
+            f"in storage any more, and {scope.job.data.source} gives version {version} now. Bring the source back as "
+            "it was, or submit a new job"
+        )
+
+
 def _refuse_absent_folds(job: Job, folds: int) -> None:
     """Of schemes whose number of folds only the data knows."""
     if absent := [fold for fold in job.repeat.folds if fold >= folds]:
@@ -132,10 +163,10 @@ def _bring_in(scope: Scope, say: Say) -> "Prepared":
     if not scope.prepared_before():
         return prepare_on_ray(scope.job.data, scope.storage, say)
     return Prepared(
-        location=data_folder(scope.storage, scope.job) / scope.meta.data_version,
-        version=scope.meta.data_version,
+        location=data_folder(scope.storage, scope.job) / scope.data_version,
+        version=scope.data_version,
         already_there=True,
-        group_by=cast(Any, scope.meta.group_by or "case"),
+        group_by=cast(Any, scope.group_by),
         warnings=tuple(scope.meta.warnings),
         seconds=0.0,
     )
