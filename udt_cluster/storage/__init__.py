@@ -16,6 +16,7 @@ from udt_cluster.storage.commit import (
 from udt_cluster.storage.failures import storage_errors
 from udt_cluster.storage.location import Location
 from udt_cluster.storage.objects import Entry, ObjectRecord
+from udt_cluster.storage.patience import retry_count
 
 __all__ = [
     "COMMIT_NAME",
@@ -29,6 +30,7 @@ __all__ = [
     "in_threads",
     "probe",
     "read_commit",
+    "retry_count",
     "storage_errors",
     "upload_folder",
     "verify",

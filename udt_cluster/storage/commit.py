@@ -8,11 +8,12 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from udt_cluster.errors import AuthError, CorruptError, UsageError, VersionError
+from udt_cluster.errors import AuthError, CorruptError, StorageUnreachableError, UsageError, VersionError
 from udt_cluster.storage.location import Location, check_key
 from udt_cluster.storage.objects import ObjectRecord
 from udt_cluster.storage.patience import finish_within
@@ -22,6 +23,7 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 COMMIT_NAME = "COMMIT"
 FORMAT_VERSION = 1
 _THREADS = 8
+_SECONDS_TO_LOOK = 5.0
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -63,6 +65,7 @@ def write_commit(root: Location, objects: Sequence[ObjectRecord], info: Mapping[
     Raises:
         ValueError: a key twice, or info that is not JSON.
         CorruptError: another commit is there already.
+        StorageUnreachableError: it could not be put, and is not there either.
     """
     commit = Commit(objects=tuple(sorted(objects, key=lambda record: record.key)), info=dict(info))
     _refuse_bad_keys(commit)
@@ -78,7 +81,11 @@ def write_commit(root: Location, objects: Sequence[ObjectRecord], info: Mapping[
             f"{target} commits something else already (digest {_parse(already, target).digest}, new {commit.digest}). "
             "What is committed is never changed: write under another name, or delete it first."
         )
-    target.write_bytes(data)
+    try:
+        target.write_bytes(data)
+    except StorageUnreachableError:
+        if not _holds(target, data):
+            raise
     return commit
 
 
@@ -210,6 +217,13 @@ def _refuse_bad_keys(commit: Commit) -> None:
 
 def _canonical_json(value: JSON) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _holds(target: Location, data: bytes) -> bool:
+    """Whether a write that had no answer was done all the same; the storage is asked for some seconds only."""
+    with suppress(FileNotFoundError, AuthError, StorageUnreachableError), finish_within(_SECONDS_TO_LOOK):
+        return target.read_bytes() == data
+    return False
 
 
 def _is_sound(data: bytes, target: Location) -> bool:

@@ -1,16 +1,19 @@
 """Objects in S3, through s3fs."""
 
 import asyncio
+import hashlib
 import io
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-from udt_cluster.errors import AuthError
+from udt_cluster.errors import AuthError, CorruptError, StorageUnreachableError, UdtError
 from udt_cluster.storage.objects import PART_BYTES, Entry
+from udt_cluster.storage.patience import finish_within
 from udt_cluster.storage.s3_client import S3Client, client
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 _PARTS_IN_FLIGHT = 4
 _HEADS_IN_FLIGHT = 64
+_SECONDS_AFTER = 5.0  # for a look, or for cleaning up, after a request has failed
 _T = TypeVar("_T")
 
 
@@ -153,14 +157,36 @@ class S3Object:
         upload = self._call("create_multipart_upload", Key=self.key)["UploadId"]
         complete = False
         try:
-            sent = {"Parts": self._send_parts(upload, parts)}
-            self._call("complete_multipart_upload", Key=self.key, UploadId=upload, MultipartUpload=sent)
+            self._complete(upload, self._send_parts(upload, parts))
             complete = True
         finally:
             if not complete:
-                self._call("abort_multipart_upload", Key=self.key, UploadId=upload)
+                self._abort(upload)
 
-    def _send_parts(self, upload: str, parts: Iterator[bytes]) -> list[dict[str, object]]:
+    def _complete(self, upload: str, tags: list[str]) -> None:
+        """Make the object of its parts. After a lost answer S3 may know the upload no more: the object decides."""
+        sent = {"Parts": [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]}
+        try:
+            self._call("complete_multipart_upload", Key=self.key, UploadId=upload, MultipartUpload=sent)
+        except (CorruptError, StorageUnreachableError):
+            if not self._is_made_of(tags):
+                raise
+
+    def _is_made_of(self, tags: list[str]) -> bool:
+        """Whether the object is there and its ETag is that of these parts: the MD5 of their MD5s, and their number."""
+        with suppress(FileNotFoundError, UdtError), finish_within(_SECONDS_AFTER):
+            digests = b"".join(bytes.fromhex(tag.strip('"')) for tag in tags)
+            expected = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(tags)}"
+            return str(self._call("head_object", Key=self.key)["ETag"]).strip('"') == expected
+        return False
+
+    def _abort(self, upload: str) -> None:
+        """Free what was sent. What ended the upload is raised, not what may be wrong with this."""
+        with suppress(FileNotFoundError, UdtError), finish_within(_SECONDS_AFTER):
+            self._call("abort_multipart_upload", Key=self.key, UploadId=upload)
+
+    def _send_parts(self, upload: str, parts: Iterator[bytes]) -> list[str]:
+        """Send the parts, some at a time; their ETags."""
         connection = client(asynchronous=False)
         target = {"Bucket": self.bucket, "Key": self.key, "UploadId": upload}
         flying: deque[Future[dict[str, Any]]] = deque()
@@ -175,7 +201,7 @@ class S3Object:
         finally:
             for future in flying:
                 future.cancel()
-        return [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
+        return tags
 
 
 class _RangeFile(io.RawIOBase):
