@@ -25,7 +25,7 @@ from udt_cluster.config.data import DataConfig
 from udt_cluster.errors import AuthError, DataError, JobFailedError, StorageUnreachableError
 from udt_cluster.storage import Location, ObjectRecord, read_commit
 
-PREP_VERSION = 2
+PREP_VERSION = 3
 """Raised whenever the same input would give other samples."""
 
 OnProgress = Callable[[int, int, str], None]

@@ -123,6 +123,7 @@ class CaseSummary:
         num_samples: Slices.
         foreground: Pixels of each sample's label that are not background.
         hashes: Perceptual hash of each sample's image.
+        turned: Of each sample three more: of its image mirrored, transposed, and both.
         channels: C.
         dtype: Of the image.
         native_shape: (D, H, W) of the label before any resize.
@@ -137,6 +138,7 @@ class CaseSummary:
     digest: str
     foreground: tuple[int, ...]
     hashes: tuple[int, ...]
+    turned: tuple[int, ...]
     num_samples: int
     channels: int
     dtype: str

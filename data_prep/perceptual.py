@@ -20,12 +20,36 @@ _BITS = np.left_shift(np.uint64(1), np.arange(_ROWS * (_COLUMNS - 1), dtype=np.u
 
 def perceptual_hashes(images: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """64-bit difference hashes of images (n, C, h, w), (n,); 0 for a constant image."""
-    return np.array([_hash(image) for image in images], dtype=np.uint64)
+    return symmetry_hashes(images)[:, 0]
 
 
-def _hash(image: npt.NDArray[Any]) -> np.uint64:
+def symmetry_hashes(images: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Hashes of each image as it is, mirrored left to right, transposed, and transposed and then mirrored.
+
+    The bytes of a hash are the rows of the image: turned round, they are the hash of the image upside down. So these
+    four tell those of all eight turned and mirrored images.
+
+    Args:
+        images: (n, C, h, w).
+
+    Returns:
+        (n, 4) uint64; the first column is that of :func:`perceptual_hashes`.
+    """
+    return np.array([_views(image) for image in images], dtype=np.uint64).reshape(-1, 4)
+
+
+def _views(image: npt.NDArray[Any]) -> list[np.uint64]:
     grey = image.mean(axis=0, dtype=np.float64)
-    small = _shares(grey.shape[0], _ROWS) @ grey @ _shares(grey.shape[1], _COLUMNS).T
+    small, turned = _shrunk(grey), _shrunk(grey.T)
+    return [_hash(view) for view in (small, small[:, ::-1], turned, turned[:, ::-1])]
+
+
+def _shrunk(grey: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shrunk: npt.NDArray[np.float64] = _shares(grey.shape[0], _ROWS) @ grey @ _shares(grey.shape[1], _COLUMNS).T
+    return shrunk
+
+
+def _hash(small: npt.NDArray[np.float64]) -> np.uint64:
     least = max(_LEAST_STEP * np.ptp(small), _ROUNDING * np.abs(small).max())
     brighter = np.diff(small, axis=1) > least
     return np.uint64(_BITS[brighter.ravel()].sum(dtype=np.uint64))

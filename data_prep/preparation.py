@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseError, CasePixels, CaseSummary, PreparedCase, RawCase
-from data_prep.perceptual import perceptual_hashes
+from data_prep.perceptual import symmetry_hashes
 from data_prep.staging import StagedCase, StagingError, encode_case
 from data_prep.statistics import Statistics, measure
 from udt_cluster.config.data import DataConfig
+from udt_cluster.data.schema import unpadded
 from udt_cluster.errors import UdtError
 from udt_cluster.storage import Location
 
@@ -82,6 +83,8 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
     _refuse_huge(case, raw, config)
     images, labels = _resized(raw, config)
     depth, height, width = raw.label.shape
+    rows, columns = unpadded((height, width), config.size, config.resize)
+    hashes = symmetry_hashes(images[:, :, :rows, :columns])
     summary = CaseSummary(
         id=case.id,
         group=case.group,
@@ -90,7 +93,8 @@ def prepare_case(source: Location, case: Case, config: DataConfig) -> PreparedCa
         meta=case.meta,
         digest=pixel_digest(raw.image),
         foreground=tuple(np.count_nonzero(labels, axis=(1, 2)).tolist()),
-        hashes=tuple(perceptual_hashes(images).tolist()),
+        hashes=tuple(hashes[:, 0].tolist()),
+        turned=tuple(hashes[:, 1:].ravel().tolist()),
         num_samples=depth,
         channels=images.shape[1],
         dtype=images.dtype.name,

@@ -22,6 +22,7 @@ from data_prep.statistics import Statistics, fingerprint
 from udt_cluster.data.schema import (
     NUMBER_COLUMNS,
     STRING_COLUMNS,
+    TURNED_HASH,
     ArrayLayout,
     Resize,
     StoreInfo,
@@ -169,6 +170,7 @@ def _columns(plan: StorePlan) -> dict[str, npt.NDArray[Any]]:
         "samples/slice": np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
         "samples/foreground": np.array([n for case in cases for n in case.foreground], dtype=np.int32),
         "samples/perceptual_hash": np.array([h for case in cases for h in case.hashes], dtype=np.uint64),
+        TURNED_HASH: np.array([h for case in cases for h in case.turned], dtype=np.uint64).reshape(-1, 3),
     }
     named: dict[str, npt.NDArray[Any]] = {STRING_COLUMNS[k]: np.array(v, dtype=object) for k, v in strings.items()}
     return {**named, **{NUMBER_COLUMNS[k]: v for k, v in numbers.items()}, **samples}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.case import CasePixels, CaseSummary, PreparedCase
-from data_prep.perceptual import perceptual_hashes
+from data_prep.perceptual import symmetry_hashes
 from data_prep.preparation import pixel_digest
 from data_prep.shard_tasks import shard_tasks, write_shard
 from data_prep.staging import encode_case
@@ -83,6 +83,7 @@ def make_store(
         raws.append((image, label))
         small = resize_image(torch.from_numpy(image), size, resize).numpy()
         small_label = resize_label(torch.from_numpy(label), size, resize).numpy()
+        hashes = symmetry_hashes(small)
         name = f"case-{index:02d}"
         summaries.append(
             CaseSummary(
@@ -93,7 +94,8 @@ def make_store(
                 meta={},
                 digest=digests[index] if digests else pixel_digest(image),
                 foreground=tuple(np.count_nonzero(small_label, axis=(1, 2)).tolist()),
-                hashes=tuple(perceptual_hashes(small).tolist()),
+                hashes=tuple(hashes[:, 0].tolist()),
+                turned=tuple(hashes[:, 1:].ravel().tolist()),
                 num_samples=depth,
                 channels=channels,
                 dtype=dtype,

@@ -40,9 +40,10 @@ class SourcePictures:
         good: list[Case],
         cases: CaseTable,
         hashes: npt.NDArray[np.uint64],
+        turned: npt.NDArray[np.uint64],
     ) -> None:
         self.cases = cases
-        self.sample_hash = hashes
+        self.sample_hash, self.sample_turned = hashes, turned
         self.sample_case = np.repeat(np.arange(len(cases), dtype=np.int32), cases.num_samples)
         self.info: Any = _Info(size=config.size, resize=config.resize)
         self._source, self._config, self._good = source, config, good
@@ -75,7 +76,7 @@ class Judged:
 def find(source: Location, config: DataConfig, survey: Survey, *, group_by: str) -> Judged:
     """Make the folds of the job, and hold every leak against them."""
     cases, presence = survey.table(), survey.presence
-    pictures = SourcePictures(source, config, good=survey.good, cases=cases, hashes=survey.hashes)
+    pictures = SourcePictures(source, config, good=survey.good, cases=cases, hashes=survey.hashes, turned=survey.turned)
     pool, leaks, unseen = grouped(cases, config.splits, group_by=group_by, presence=presence, store=pictures)
     folds: tuple[Fold, ...]
     try:

@@ -64,6 +64,7 @@ class Survey:
     _presence: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     _digests: list[str] = field(default_factory=list)
     _hashes: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    _turned: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     _shapes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def add(self, case: Case, look: Look) -> None:
@@ -98,6 +99,11 @@ class Survey:
         """Of every slice."""
         return np.concatenate(self._hashes) if self._hashes else np.zeros(0, np.uint64)
 
+    @property
+    def turned(self) -> npt.NDArray[np.uint64]:
+        """(N, 3) of every slice mirrored, transposed, and both."""
+        return np.concatenate(self._turned) if self._turned else np.zeros((0, 3), np.uint64)
+
     def table(self) -> CaseTable:
         """The case table that a store of the good cases would have."""
         shapes = np.array(self._shapes, np.int64).reshape(-1, 3)
@@ -131,6 +137,7 @@ class Survey:
             self.spacings[" x ".join(f"{mm:.3g}" for mm in look.summary.spacing)] += 1
         self._digests.append(look.summary.digest)
         self._hashes.append(np.array(look.summary.hashes, np.uint64))
+        self._turned.append(np.array(look.summary.turned, np.uint64).reshape(-1, 3))
         self._shapes.append(look.summary.native_shape)
 
     def _add_classes(self, case: Case, look: Look) -> None:

@@ -57,6 +57,7 @@ def summaries(cases: int, samples: int) -> Iterator[CaseSummary]:
             digest=f"{number:032x}",
             foreground=(1,) * depth,
             hashes=(number,) * depth,
+            turned=(number,) * (3 * depth),
             num_samples=depth,
             channels=CHANNELS,
             dtype="uint8",

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.case import CasePixels, CaseSummary
-from data_prep.perceptual import perceptual_hashes
+from data_prep.perceptual import symmetry_hashes
 from data_prep.shard_tasks import shard_tasks, write_shard
 from data_prep.staging import PreparedCase, encode_case
 from data_prep.statistics import measure
@@ -54,11 +54,11 @@ def write_store(root: Location, images: np.ndarray, masks: np.ndarray) -> DataSt
     """A committed store of one case per sample, by the real writer."""
     staging, summaries, statistics, staged = root / "staging", [], [], []
     for index, (image, mask) in enumerate(zip(images[:, None], masks[:, None], strict=True)):
-        name = f"case-{index:06d}"
+        name, hashes = f"case-{index:06d}", symmetry_hashes(image)
         summaries.append(
             CaseSummary(
                 id=name, group=name, split="train", site="", meta={}, digest=f"{index:032x}",
-                foreground=(int(mask.sum()),), hashes=tuple(perceptual_hashes(image).tolist()), num_samples=1,
+                foreground=(int(mask.sum()),), hashes=(int(hashes[0, 0]),), turned=tuple(hashes[0, 1:].tolist()), num_samples=1,
                 channels=3, dtype="uint8", native_shape=(1, 1, 1), spacing=(np.nan,) * 3, affine=(np.nan,) * 16,
             )
         )  # fmt: skip

@@ -18,6 +18,7 @@ from udt_cluster.config.data import AcceptedLeak
 from udt_cluster.data.lookalikes import Pictures, find_lookalikes, find_series
 from udt_cluster.data.schema import CaseTable
 from udt_cluster.data.splits_schemes import Fold, did_you_mean
+from udt_cluster.data.symmetries import SYMMETRIES
 from udt_cluster.errors import DataError
 
 SIDES = ("train", "validation", "test")
@@ -96,7 +97,8 @@ def find_leaks(
     told = {leak.members for leak in leaks} | {two for run in runs for two in combinations(run, 2)}
     for pair in alike:
         if (members := _by_id(cases, pair.cases)) not in told:
-            leaks.append(Leak(members=members, evidence=f"show the same (correlation {pair.correlation:.3f})"))
+            how = f", one {SYMMETRIES[pair.symmetry]}" if pair.symmetry else ""
+            leaks.append(Leak(members=members, evidence=f"show the same{how} (correlation {pair.correlation:.3f})"))
     for run in runs:
         leaks.append(Leak(members=run, evidence=f"are slices of one volume by name and content ({len(run)} slices)"))
     return leaks, notes

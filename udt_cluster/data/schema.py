@@ -9,6 +9,7 @@
     samples/case, samples/slice  [N]            int32: which case, and which of its slices
     samples/foreground           [N]            int32: pixels of the stored label that are not background
     samples/perceptual_hash      [N]            uint64: difference hash of the stored image, 0 for a flat one
+    samples/turned_hash          [N, 3]         uint64: of the same image mirrored, transposed, and both
     cases/id, group, split, site, meta  [M]     strings (site is "" where unknown; meta is JSON)
     cases/digest                 [M]            string: SHA-256 of the source image's type, shape and pixels, 32 hex
     cases/native_offset          [M]            int64: where the case begins in native_labels
@@ -33,7 +34,7 @@ import numpy.typing as npt
 from udt_cluster.errors import VersionError
 
 FORMAT = "udt-cluster-store"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 STORE_DTYPES = ("uint8", "int16", "uint16", "float32")
 NATIVE_CHUNK = 2**18
 NATIVE_SHARD = 2**24
@@ -228,6 +229,15 @@ SAMPLE_COLUMNS = {
     "samples/foreground": "int32",
     "samples/perceptual_hash": "uint64",
 }
+TURNED_HASH = "samples/turned_hash"
+
+
+def unpadded(native: tuple[int, int], size: tuple[int, int], resize: Resize) -> tuple[int, int]:
+    """Rows and columns of a sample of `size` that are no padding, made of an image of `native` (H, W)."""
+    (height, width), (rows, columns) = native, size
+    if resize != "pad":
+        return rows, columns
+    return max(1, min(rows, height * columns // width)), max(1, min(columns, width * rows // height))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +292,7 @@ def _tables(num_samples: int, num_cases: int) -> list[ArrayLayout]:
         shape, names, dtype = inner.get(name, ((), (), "int64"))
         tables.append(_table(path, (num_cases, *shape), dtype, ("case", *names)))
     tables += [_table(path, (num_samples,), dtype, ("sample",)) for path, dtype in SAMPLE_COLUMNS.items()]
-    return tables
+    return [*tables, _table(TURNED_HASH, (num_samples, 3), "uint64", ("sample", "view"))]
 
 
 def _table(path: str, shape: tuple[int, ...], dtype: str, names: tuple[str, ...]) -> ArrayLayout:

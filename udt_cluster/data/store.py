@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.storage import WrapperStore
 
-from udt_cluster.data.schema import NUMBER_COLUMNS, STRING_COLUMNS, CaseTable, StoreInfo
+from udt_cluster.data.schema import NUMBER_COLUMNS, STRING_COLUMNS, TURNED_HASH, CaseTable, StoreInfo
 from udt_cluster.data.shards import decode_shard, decode_strings
 from udt_cluster.errors import CorruptError, DataError
 from udt_cluster.storage import Commit, Location, ObjectRecord, read_commit, verify
@@ -126,6 +127,12 @@ class DataStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DataStore.open, (self.location,)
+
+    @cached_property
+    def sample_turned(self) -> "npt.NDArray[np.uint64]":
+        """(N, 3) uint64, hashes of each image mirrored, transposed, and both; read when somebody wants it."""
+        with stored_errors(self.location / TURNED_HASH):
+            return _read(self._group, TURNED_HASH)
 
     @property
     def num_samples(self) -> int:

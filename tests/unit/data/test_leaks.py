@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_prep.perceptual import perceptual_hashes
+from data_prep.perceptual import symmetry_hashes
 from tests.factories import make_store
 from tests.memory_store import make_cases
 from udt_cluster.config.data import AcceptedLeak, SplitsConfig
@@ -29,7 +29,8 @@ class Shelf:
         self.cases = make_cases([*volumes], groups=groups, num_samples=counts)
         self.images = np.concatenate([*volumes.values()])[:, None]
         self.sample_case = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        self.sample_hash = perceptual_hashes(self.images)
+        hashes = symmetry_hashes(self.images)
+        self.sample_hash, self.sample_turned = hashes[:, 0], hashes[:, 1:]
         self.sample_foreground = np.ones(len(self.images), np.int32)
         self.labels = None
         size = self.images.shape[2:]

@@ -45,7 +45,7 @@ def test_store_info_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"format_version": 1}, {"format_version": 3}, {"format_version": None}, {"format": "ome"}]
+    "change", [{"format_version": 2}, {"format_version": 4}, {"format_version": None}, {"format": "ome"}]
 )
 def test_another_format_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(VersionError, match="Prepare the data again"):

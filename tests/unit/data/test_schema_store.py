@@ -193,6 +193,7 @@ def _damage_seen(store: DataStore, key: str) -> str:
         opened = DataStore.open(store.location)
         for name in (*NUMBER_COLUMNS, *STRING_COLUMNS):
             getattr(opened.cases, name)
+        assert opened.sample_turned.shape == (opened.num_samples, 3)
     except CorruptError as error:
         return str(error)
     finally:

@@ -30,6 +30,7 @@ def case(depth: int, side: int, dtype: str = "int16") -> PreparedCase:
         digest="ab" * 16,
         foreground=tuple(range(depth)),
         hashes=tuple(2**64 - 1 - n for n in range(depth)),
+        turned=tuple(2**64 - 1 - n for n in range(3 * depth)),
         num_samples=depth,
         channels=2,
         dtype=dtype,

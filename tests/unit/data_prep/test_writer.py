@@ -60,6 +60,7 @@ def stage(
             digest="0" * 32,
             foreground=(0,) * count,
             hashes=(0,) * count,
+            turned=(0,) * (3 * count),
             num_samples=count,
             channels=1,
             dtype=pixels.images.dtype.name,
