@@ -161,6 +161,7 @@ _RULES = (
     _Rule(DIED, ("RayActorError",), cause="{who} died without an error of its own: killed, crashed, or out of memory"),
     _Rule(STORAGE, ("OSError",), r"no space left|\[errno 28\]", "the disk is full: {}"),
     _Rule(STORAGE, ("OutOfDiskError", "ObjectStoreFullError"), cause="Ray's disk for spilled objects is full: {}"),
+    _Rule(STORAGE, ("CheckpointError",)),
     _Rule(STORAGE, ("StorageUnreachableError",), cause="storage did not answer: {}"),
     _Rule(
         NO_ROOM,
@@ -237,6 +238,15 @@ def _shortage(kind: str, symptom: Symptom, traces: Traces) -> str:
     """A worker that vanished may have been ended by the system, for something that its node was short of."""
     short = traces.shortages.get(-1 if symptom.rank is None else symptom.rank)
     return f" ({short} just before)" if short and kind == DIED else ""
+
+
+def crash_in(outputs: Mapping[int, str]) -> str:
+    """How a process crashed, from the end of its output; for the end of a cause."""
+    for rank, text in sorted(outputs.items()):
+        if found := re.search(r"Fatal Python error: ([^\n]+)", text):
+            hint = ", as when shared memory or a disk is full under a mapped file" if "Bus error" in found[1] else ""
+            return f"; worker {rank} ended with {found[1]}{hint}"
+    return ""
 
 
 def signature_of(symptom: Symptom) -> str:

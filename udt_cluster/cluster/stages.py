@@ -3,13 +3,15 @@
 Each takes what the one before found and returns what it found; `facts()` is what of it goes into the job's record.
 """
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from udt_cluster.cluster.failpoints import VARIABLE, parse_faults
 from udt_cluster.cluster.preflight import gpus_per_worker
 from udt_cluster.cluster.record import JobRecord, Life, Record, data_folder
-from udt_cluster.cluster.train import RunPlan, fit_on_ray
+from udt_cluster.cluster.train import RunPlan
 from udt_cluster.config.job import Job
 from udt_cluster.errors import DataError, JobFailedError
 from udt_cluster.storage import Location, read_commit
@@ -225,13 +227,17 @@ def _child_run(scope: Scope, prepared: PreparedData, owner: str, fold: int, seed
 
 def train(scope: Scope, prepared: PreparedData, say: Say) -> TrainedRuns:
     """Train every fold and seed, one after the other; a job that only scores takes the runs as they are."""
+    from udt_cluster.cluster.attempts import train_run
+
     plans = plan_runs(scope, prepared)
     if scope.meta.evaluates:
         return TrainedRuns(plans)
+    faults = os.environ.get(VARIABLE, "")
+    parse_faults(faults)
     results = {}
     for plan in plans:
         say(f"run {plan.number} of {plan.total}: fold {plan.fold}, seed {plan.seed}")
-        results[plan.run] = fit_on_ray(plan, scope.job, gpus_per_worker=scope.gpus)
+        results[plan.run] = train_run(replace(plan, faults=faults), scope.job, gpus=scope.gpus, say=say)
         scope.tracker.finish(plan.run_id, "FINISHED")
     return TrainedRuns(plans, results)
 

@@ -1,32 +1,37 @@
-"""One training run on Ray Train: the worker that every rank runs, and the trainer around it.
+"""What every rank of a training run does: build all that it needs from the plan, and fit, under watch.
 
-Ray places the workers, restarts them after a failure and shows them in its dashboard. Checkpoints are our own
-(:mod:`udt_cluster.training.checkpoint`): Ray resumes by name, and loses what `report` had accepted a moment before.
+The driver's side is :mod:`udt_cluster.cluster.attempts`.
 """
 
+import hashlib
 import logging
 import os
-import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cluster.record import JobRecord, now
+from udt_cluster.cluster import failures
+from udt_cluster.cluster.failpoints import Failpoints
+from udt_cluster.cluster.record import JobRecord
+from udt_cluster.cluster.signals import ControlReader, Interruption, announced_preemption
+from udt_cluster.cluster.signs import Sign, SignWriter, signs_folder
+from udt_cluster.cluster.watchdog import Watchdog
 from udt_cluster.config.job import Job
-from udt_cluster.errors import JobFailedError, RefusedError
+from udt_cluster.errors import RefusedError
 from udt_cluster.storage import Location
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from udt_cluster.cluster.trace import TracedLoader
     from udt_cluster.data import DataStore, EvalLoader, Normalization, TrainLoader
-    from udt_cluster.tracking import MetricLog
     from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints
+    from udt_cluster.training.protocols import Batch
 
 PATIENCE_SECONDS = 600.0
 """How long a job that has hours of training behind it waits for an MLflow server that is away."""
@@ -49,7 +54,16 @@ class RunPlan:
     store: str
     splits: str
     tracking: str
+    """Address of MLflow; empty: metrics are not kept."""
     run_id: str
+    attempt: int = 0
+    """Which attempt at the run this is, counted from 0 over all lives of the job."""
+    faults: str = ""
+    """See :mod:`udt_cluster.cluster.failpoints`."""
+    trace: str = ""
+    """Folder for the samples of every step; see :mod:`udt_cluster.cluster.trace`."""
+    job_json: str = ""
+    """The job to train with; empty: the record's."""
 
     @property
     def record(self) -> JobRecord:
@@ -61,99 +75,147 @@ class RunPlan:
         """Checkpoints, scores and model of the run."""
         return self.record.runs / self.run
 
-
-def fit_on_ray(plan: RunPlan, job: Job, *, gpus_per_worker: int) -> dict[str, Any]:
-    """Train one run to its end.
-
-    Returns:
-        `epochs` done, `best_epoch`, `best_val_dice`.
-
-    Raises:
-        JobFailedError: the run failed for good; the message is the worker's own error.
-    """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
-
-    resources = {"CPU": job.resources.cpus_per_worker, **({"GPU": 1} if gpus_per_worker else {})}
-    scratch = scratch_folder()
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config=asdict(plan),
-        scaling_config=ScalingConfig(
-            num_workers=job.resources.workers.max, use_gpu=bool(gpus_per_worker), resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            # A name that was never used: Ray would resume whatever lies there.
-            name=f"{plan.run}-{time.time_ns()}",
-            storage_path=str(scratch),
-            failure_config=FailureConfig(max_failures=job.retry.max),
-        ),
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus_per_worker else "gloo"),
-    )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        raise JobFailedError(f"run {plan.run} failed: {_cause(error)}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return _outcome(plan)
+    def job(self) -> Job:
+        """What to train."""
+        return Job.from_json(self.job_json) if self.job_json else self.record.job()
 
 
-def _outcome(plan: RunPlan) -> dict[str, Any]:
-    """Epochs and the best of them, from the checkpoint that is kept as the best."""
-    from udt_cluster.training import StorageCheckpoints
+@dataclass(frozen=True)
+class Place:
+    """Which rank of how many this process is, and where."""
 
-    root = plan.folder / "checkpoints"
-    kept = StorageCheckpoints(root, run_id=plan.run, attempt=0, rank=0, world_size=1, keep=0)
-    newest, best = kept.latest(), kept.best().info
-    epochs = newest.info.epoch if newest else best.epoch
-    val_dice = None if best.val_dice != best.val_dice else best.val_dice
-    return {"epochs": epochs, "best_epoch": best.epoch, "best_val_dice": val_dice}
-
-
-def _cause(error: Exception) -> str:
-    """The last line of the first worker's traceback: what a person would look for."""
-    failures: dict[int, Exception] = getattr(error, "worker_failures", None) or {}
-    first = next(iter(failures.values()), error)
-    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(first)
+    rank: int
+    world_size: int
+    device: "torch.device"
 
 
 def train_worker(settings: dict[str, Any]) -> None:
-    """What each rank runs: build everything from the plan, and fit."""
+    """What each rank runs; its output and its signs of life go to the job's record from the first second."""
+    import ray.train
+
+    from udt_cluster.cluster.logship import ship_own_output
+
+    plan = RunPlan(**settings)
+    rank = ray.train.get_context().get_world_rank()
+    logs = plan.record.logs / plan.run / f"a{plan.attempt}-r{rank}"
+    with closing(ship_own_output(logs)), closing(SignWriter(_signs(plan), _first_sign(rank))) as signs:
+        _log_to_stdout(rank)
+        _train(plan, signs)
+
+
+def _signs(plan: RunPlan) -> Location:
+    return signs_folder(plan.record.folder, plan.run, plan.attempt)
+
+
+def _first_sign(rank: int) -> Sign:
+    import ray
+
+    return Sign(rank, node=ray.util.get_node_ip_address(), node_id=ray.get_runtime_context().get_node_id())
+
+
+def _train(plan: RunPlan, signs: SignWriter) -> None:
+    """Build everything and fit."""
     import ray.train
     import ray.train.torch
 
+    from udt_cluster.cluster.reporter import JobReporter
     from udt_cluster.training import DeepSpeedEngine, fit
 
-    plan = RunPlan(**settings)
-    job = plan.record.job()
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    _log_to_stdout(rank)
-    device = ray.train.torch.get_device()
-    log.info("rank %d of %d on %s, run %s", rank, world_size, device, plan.run)
-    reporter = RayReporter(plan, job, _metric_log(plan) if rank == 0 else None)
-    data = _open_data(plan, job)
-    checkpoints = _checkpoints(plan, job, rank=rank, world_size=world_size)
-    checkpoints.check_resumable(zero_stage=job.train.zero_stage)
-    engine = DeepSpeedEngine(_build(plan, job, data.store), job.train, device=device, seed=plan.seed)
-    train, validation = _loaders(data, plan, job, engine)
-    try:
+    context, job = ray.train.get_context(), plan.job()
+    here = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    log.info("rank %d of %d on %s, run %s, attempt %d", here.rank, here.world_size, here.device, plan.run, plan.attempt)
+    with ExitStack() as stack:
+        watch = stack.enter_context(closing(Watch(plan, job, signs, here)))
+        reporter = stack.enter_context(closing(JobReporter(plan, job, leads=here.rank == 0)))
+        data = _open_data(plan, job)
+        checkpoints = stack.enter_context(closing(_checkpoints(plan, job, data, here)))
+        checkpoints.check_resumable(zero_stage=job.train.zero_stage)
+        engine = DeepSpeedEngine(_build(plan, job, data.store), job.train, device=here.device, seed=plan.seed)
+        train, validation = _loaders(data, plan, job, engine)
+        stack.enter_context(closing(train))
         fit(
             engine=engine,
-            train=train,
+            train=WatchedLoader(_traced(train, plan, here), watch.before_step),
             validation=validation,
             reporter=reporter,
             checkpoints=checkpoints,
             config=job.train,
             num_classes=data.store.info.num_classes,
             class_names=data.store.info.class_names,
+            interrupt=watch.interrupt,
+            beat=watch.beat,
         )
-    finally:
-        train.close()
-        reporter.close()
+        watch.close()  # what follows is no step any more
+
+
+def _traced(loader: "TrainLoader", plan: RunPlan, here: Place) -> "TrainLoader | TracedLoader":
+    from udt_cluster.cluster.trace import TracedLoader
+
+    if not plan.trace:
+        return loader
+    folder = Location.parse(plan.trace)
+    return TracedLoader(loader, folder, attempt=plan.attempt, rank=here.rank, world_size=here.world_size)
+
+
+class Watch:
+    """Signs of life, watchdog, reasons to stop and failpoints of one rank."""
+
+    def __init__(self, plan: RunPlan, job: Job, signs: SignWriter, here: Place) -> None:
+        self._signs = signs
+        self._failpoints = Failpoints(plan.faults, rank=here.rank, attempt=plan.attempt)
+        self._watchdog = Watchdog(job.retry.hang.total_seconds(), on_hang=self._tell_hang)
+        follows = here.rank == 0 and job.resources.workers.is_range
+        self._control = ControlReader(plan.record.folder, plan.run, plan.attempt) if follows else None
+        self.interrupt = Interruption(announced_preemption(), self._control or str)
+
+    def before_step(self, step: int, batches: "Sequence[Batch]") -> None:
+        """Optimizer step number `step` (from 1) is about to be done."""
+        self._signs.before_step(step)
+        if self._failpoints:
+            self._failpoints.before_step(step, batches)
+
+    def beat(self) -> None:
+        """Something was done."""
+        self._signs.beat()
+        self._watchdog.beat()
+
+    def close(self) -> None:
+        """Let the rest take its time."""
+        self._watchdog.close()
+        if self._control is not None:
+            self._control.close()
+
+    def _tell_hang(self, seconds: float) -> None:
+        words = f"made no step for {seconds:.0f} s and was ended; where it stood is in its log"
+        self._signs.last_words(failures.HANG, words)
+
+
+class WatchedLoader:
+    """The training loader, and a call before each optimizer step."""
+
+    def __init__(
+        self, loader: "TrainLoader | TracedLoader", before_step: "Callable[[int, Sequence[Batch]], None]"
+    ) -> None:
+        self._loader, self._before_step = loader, before_step
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self._loader.steps_per_epoch
+
+    @property
+    def wait_seconds(self) -> float:
+        """Seconds waited for data since the epoch began."""
+        return self._loader.wait_seconds
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> "Generator[Sequence[Batch], None, None]":
+        """The loader's own batches."""
+        first = epoch * self.steps_per_epoch + start_step + 1
+        generator: Any = self._loader.epoch(epoch, start_step=start_step)
+        with closing(generator) as steps:
+            for step, batches in enumerate(steps, first):
+                self._before_step(step, batches)
+                yield batches
 
 
 @dataclass(frozen=True)
@@ -241,24 +303,25 @@ def _loaders(data: RunData, plan: RunPlan, job: Job, engine: "DeepSpeedEngine") 
     return train, validation
 
 
-def _checkpoints(plan: RunPlan, job: Job, *, rank: int, world_size: int) -> "StorageCheckpoints":
-    """The run's checkpoints; rank 0 says which attempt this is."""
-    from ray.train.collective import broadcast_from_rank_zero
-
+def _checkpoints(plan: RunPlan, job: Job, data: RunData, here: Place) -> "StorageCheckpoints":
     from udt_cluster.training import StorageCheckpoints
 
-    root = plan.folder / "checkpoints"
-    attempt = broadcast_from_rank_zero(StorageCheckpoints.next_attempt(root) if rank == 0 else 0)
     return StorageCheckpoints(
-        root, run_id=plan.run, attempt=attempt, rank=rank, world_size=world_size, keep=job.train.keep
+        plan.folder / "checkpoints",
+        run_id=plan.run,
+        attempt=plan.attempt,
+        rank=here.rank,
+        world_size=here.world_size,
+        keep=job.train.keep,
+        identity=identity_of(plan, job, data_version=data.store.info.version),
     )
 
 
-def _metric_log(plan: RunPlan) -> "MetricLog":
-    from udt_cluster.config.home import udt_home
-    from udt_cluster.tracking import MetricLog
-
-    return MetricLog(plan.tracking, plan.run_id, udt_home() / "spool" / plan.run)
+def identity_of(plan: RunPlan, job: Job, *, data_version: str) -> dict[str, str]:
+    """What must not change under a run that is resumed."""
+    model = hashlib.sha256(job.model.model_dump_json().encode()).hexdigest()[:12]
+    splits = Location.parse(plan.splits).name.removesuffix(".json")
+    return {"model": model, "data": data_version, "splits": splits, "fold": str(plan.fold), "seed": str(plan.seed)}
 
 
 def _log_to_stdout(rank: int) -> None:
@@ -268,64 +331,6 @@ def _log_to_stdout(rank: int) -> None:
     log.handlers = [handler]
     log.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     log.propagate = False
-
-
-class RayReporter:
-    """Sends metrics to Ray (every rank), and from rank 0 to MLflow and the job's record."""
-
-    def __init__(self, plan: RunPlan, job: Job, metric_log: "MetricLog | None") -> None:
-        self._plan = plan
-        self._epochs = job.train.epochs
-        self._log = metric_log
-        self._started = time.time()
-        told = plan.record.progress() if metric_log is not None else {}
-        self._told = int(told["epoch"]) if told.get("run") == plan.run else 0
-
-    def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of a finished epoch; epochs that come again after a resume reach MLflow once."""
-        import ray.train
-
-        if self._log is not None:
-            self._log.log(epoch, dict(metrics))
-            if epoch > self._told:
-                self._tell(epoch, step, metrics)
-        ray.train.report({**metrics, "epoch": epoch, "step": step})
-
-    def _tell(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
-        val_dice, seconds = metrics.get("val_dice", float("nan")), metrics.get("epoch_seconds", 0.0)
-        log.info(
-            "epoch %d/%d step %d train_loss %.4f val_dice %.4f %.1f s",
-            *(epoch, self._epochs, step, metrics.get("train_loss", float("nan")), val_dice, seconds),
-        )
-        progress = {
-            "run": self._plan.run,
-            "run_number": self._plan.number,
-            "runs": self._plan.total,
-            "fold": self._plan.fold,
-            "seed": self._plan.seed,
-            "epoch": epoch,
-            "epochs": self._epochs,
-            "step": step,
-            "val_dice": None if val_dice != val_dice else val_dice,
-            "eta_seconds": (self._epochs - epoch) * seconds
-            + (self._plan.total - self._plan.number) * self._epochs * seconds,
-            "epoch_seconds": seconds,
-            "started": self._started,
-            "at": now(),
-        }
-        self._plan.record.write_progress(progress)
-
-    def picture(self, name: str, png: bytes, step: int) -> None:
-        """A picture of validation predictions."""
-        if self._log is not None:
-            self._log.picture(name, png, step)
-
-    def close(self) -> None:
-        """Give the spool a moment to empty."""
-        if self._log is not None:
-            left = self._log.close(60.0)
-            if left:
-                log.warning("%d metrics could not be sent to MLflow; they are kept in %s", left, self._plan.run)
 
 
 def scratch_folder() -> Path:
