@@ -166,8 +166,8 @@ def _refuse_inverted(image: Image.Image, indices: npt.NDArray[Any]) -> None:
 
 
 def _refuse(image: Image.Image, data: bytes) -> None:
-    if getattr(image, "n_frames", 1) > 1:
-        raise ReaderError(f"{getattr(image, 'n_frames', 1)} frames in one file; store one image per file")
+    if getattr(image, "is_animated", False):  # n_frames would look at each: minutes where a TIFF claims many
+        raise ReaderError("several frames in one file; store one image per file")
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation != 1:
         raise ReaderError(

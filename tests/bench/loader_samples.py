@@ -58,8 +58,9 @@ def write_store(root: Location, images: np.ndarray, masks: np.ndarray) -> DataSt
         summaries.append(
             CaseSummary(
                 id=name, group=name, split="train", site="", meta={}, digest=f"{index:032x}",
-                foreground=(int(mask.sum()),), hashes=(int(hashes[0, 0]),), turned=tuple(hashes[0, 1:].tolist()), num_samples=1,
-                channels=3, dtype="uint8", native_shape=(1, 1, 1), spacing=(np.nan,) * 3, affine=(np.nan,) * 16,
+                foreground=(int(mask.sum()),), hashes=(int(hashes[0, 0]),), turned=tuple(hashes[0, 1:].tolist()),
+                num_samples=1, channels=3, dtype="uint8", native_shape=(1, 1, 1), spacing=(np.nan,) * 3,
+                affine=(np.nan,) * 16,
             )
         )  # fmt: skip
         statistics.append(measure(image, mask, num_classes=2))

@@ -145,7 +145,7 @@ def test_truncated_pictures_are_found(kind: str, keep: float) -> None:
 
 def test_several_frames_and_cmyk_are_refused() -> None:
     frames = saved(Image.fromarray(GREY), "TIFF", save_all=True, append_images=[Image.fromarray(GREY)])
-    with pytest.raises(ReaderError, match="2 frames"):
+    with pytest.raises(ReaderError, match="several frames"):
         read_picture(frames)
     with pytest.raises(ReaderError, match="mode CMYK"):
         read_picture(saved(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"))
