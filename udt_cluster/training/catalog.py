@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from udt_cluster.errors import CorruptError, RefusedError
 from udt_cluster.storage import (
@@ -34,13 +34,12 @@ from udt_cluster.storage import (
     read_commit,
     verify,
 )
+from udt_cluster.training.protocols import Kind
 from udt_cluster.training.snapshot import WEIGHTS, check_resumable
 from udt_cluster.training.state import TrainingState
 
 log = logging.getLogger("udt_cluster")
 
-Kind = Literal["epoch", "time", "stop"]
-"""Why a checkpoint was saved: an epoch ended, the time had come, or the process had to stop."""
 STATE = "state.json"
 _FOLDER = re.compile(r"step-(\d{8,})-a(\d+)(?:-(time|stop))?")
 

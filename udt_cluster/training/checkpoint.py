@@ -1,20 +1,21 @@
-"""Saving and resuming checkpoints in storage; :mod:`udt_cluster.training.catalog` says what lies where."""
+"""Saving and resuming checkpoints in storage; :mod:`udt_cluster.training.catalog` says what lies where.
+
+A save blocks training while each rank writes a snapshot to its node's disk. Uploads and COMMIT follow in threads; what
+came of them is agreed upon when the next one begins, when a rank says that it failed, and at the end.
+"""
 
 import logging
+import math
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Mapping
+from errno import ENOSPC
 from pathlib import Path
 from typing import TypeVar
 
-from udt_cluster.errors import UdtError
-from udt_cluster.storage import (
-    COMMIT_NAME,
-    Location,
-    ObjectRecord,
-    download_committed,
-    upload_folder,
-    write_commit,
-)
+from udt_cluster.errors import CorruptError, UdtError
+from udt_cluster.storage import Location, download_committed
 from udt_cluster.training.catalog import (
     STATE,
     Checkpoint,
@@ -24,16 +25,29 @@ from udt_cluster.training.catalog import (
     list_folders,
     refuse_other,
 )
-from udt_cluster.training.protocols import Engine
+from udt_cluster.training.collecting import collect
+from udt_cluster.training.fence import Fence, newest_attempt
+from udt_cluster.training.protocols import (
+    Beat,
+    CheckpointError,
+    Engine,
+    Kind,
+    NonFiniteError,
+    SupersededError,
+)
+from udt_cluster.training.scratch import Scratch
 from udt_cluster.training.state import TrainingState
+from udt_cluster.training.upload import Snapshot, Upload, wait_until
 
 log = logging.getLogger("udt_cluster")
 
+_CLOSE_SECONDS = 5.0
 _T = TypeVar("_T")
+_Failure = UdtError | OSError
 
 
 class StorageCheckpoints:
-    """Checkpoints of one run below one location.
+    """Checkpoints of one run below one location, written and resumed by one attempt.
 
     Args:
         root: Nothing but this run's checkpoints.
@@ -43,7 +57,7 @@ class StorageCheckpoints:
         world_size: Ranks that save together.
         keep: Checkpoints kept beside the last and the best.
         identity: Hashes of what must not change under a run (model, data, split, ...), by name.
-        warn: Told of every checkpoint that is passed over and why.
+        warn: Told of every checkpoint that is passed over or cannot be written, and why.
     """
 
     def __init__(
@@ -62,49 +76,27 @@ class StorageCheckpoints:
         self._rank, self._world_size, self._keep = rank, world_size, keep
         self._warn, self._identity = warn, dict(identity or {})
         self.catalog = CheckpointCatalog(root, run_id, warn=warn)
+        self._fence = Fence(root, attempt)
+        self._folders: Scratch | None = None
+        self._upload: Upload | None = None
+        self._unsent: list[Snapshot] = []
+        self._failures = 0
+        self._room: int | None = None
 
     @staticmethod
     def next_attempt(root: Location) -> int:
-        """One more than the highest attempt that has left anything behind; ask on one rank, before any has saved."""
-        return max((folder.attempt for folder in list_folders(root).values()), default=-1) + 1
+        """One more than the highest attempt that has begun or left anything; ask on one rank, before it begins."""
+        return max([newest_attempt(root), *(folder.attempt for folder in list_folders(root).values())]) + 1
 
-    def save(self, engine: Engine, state: TrainingState, *, is_best: bool) -> None:
-        """Save on all ranks together; it counts when rank 0 has put the COMMIT. Then delete what is not to be kept.
+    @property
+    def busy(self) -> bool:
+        """Whether this rank still uploads, or rank 0 waits for the others."""
+        return self._upload is not None and self._upload.busy
 
-        Raises:
-            UdtError, OSError: on every rank, when one of them could not write; there is no COMMIT then.
-        """
-        target = self._root / f"step-{state.step:08d}-a{self._attempt}"
-        records = together(engine, lambda: self._upload(engine, state, target))
-        info = self._describe(engine, state, is_best=is_best)
-        together(engine, lambda: self._commit(target, [o for part in records for o in part], info))
-        if self._rank == 0:
-            self._collect()
-
-    def _upload(self, engine: Engine, state: TrainingState, target: Location) -> tuple[ObjectRecord, ...]:
-        with tempfile.TemporaryDirectory(prefix="udt-checkpoint-") as name:
-            folder = Path(name)
-            engine.save(folder)
-            if self._rank == 0:
-                (folder / STATE).write_text(state.to_json())
-            return upload_folder(folder, target)
-
-    def _commit(self, target: Location, records: list[ObjectRecord], info: CheckpointInfo) -> None:
-        if self._rank == 0:
-            write_commit(target, records, info.to_json())
-
-    def _describe(self, engine: Engine, state: TrainingState, *, is_best: bool) -> CheckpointInfo:
-        return CheckpointInfo(
-            run_id=self._run_id,
-            attempt=self._attempt,
-            step=state.step,
-            epoch=state.epoch,
-            val_dice=state.history[-1].metrics["val_dice"],
-            is_best=is_best,
-            world_size=self._world_size,
-            zero_stage=engine.zero_stage,
-            identity=self._identity,
-        )
+    @property
+    def failed(self) -> bool:
+        """Whether this rank's part of the last save could not be written."""
+        return self._upload is not None and self._upload.failure is not None
 
     def latest(self) -> Checkpoint | None:
         """The newest valid checkpoint; see :meth:`CheckpointCatalog.latest`."""
@@ -125,22 +117,197 @@ class StorageCheckpoints:
         if newest is not None:
             self._check(newest, zero_stage)
 
-    def restore(self, checkpoint: Checkpoint, engine: Engine) -> TrainingState:
-        """Download to every rank, verify on the way, load.
+    def restore(self, engine: Engine) -> TrainingState | None:
+        """Begin this attempt, and load the newest checkpoint that is whole; None where there is none.
+
+        Every rank downloads and verifies it before anything is loaded. One that is corrupt, or has gone since, is
+        passed over.
 
         Raises:
             RefusedError, VersionError: see :meth:`check_resumable`.
-            CorruptError: an object is not what was committed; nothing was loaded then.
+            SupersededError: a newer attempt has begun.
         """
-        self._check(checkpoint.info, engine.zero_stage)
-        with tempfile.TemporaryDirectory(prefix="udt-checkpoint-") as name:
-            folder = Path(name)
-            together(engine, lambda: download_committed(checkpoint.location, checkpoint.commit, folder))
+        together(engine, self._begin)
+        newest_step = 0
+        while (chosen := together(engine, self._newest)[0]) is not None:
+            newest_step = max(newest_step, chosen.step)
+            self._check(chosen.info, engine.zero_stage)
+            state = self._load(engine, chosen)
+            if state is not None:
+                self._say_what_is_lost(newest_step, state.step)
+                return state
+        self._say_what_is_lost(newest_step, 0)
+        return None
+
+    def _begin(self) -> None:
+        if self._rank == 0:
+            self._fence.claim()
+
+    def _newest(self) -> Checkpoint | None:
+        """Rank 0 chooses for all."""
+        return next(iter(self.catalog.newest_first()), None) if self._rank == 0 else None
+
+    def _load(self, engine: Engine, chosen: Checkpoint) -> TrainingState | None:
+        folder = self._scratch().new()
+        try:
+            problem = self._download(engine, chosen, folder)
+            if problem is not None:
+                if self._rank == 0:
+                    self.catalog.pass_over(chosen.name, problem)
+                return None
             engine.load(folder)
             return TrainingState.from_json((folder / STATE).read_bytes())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def _download(engine: Engine, chosen: Checkpoint, folder: Path) -> CorruptError | None:
+        try:
+            together(engine, lambda: download_committed(chosen.location, chosen.commit, folder))
+        except CorruptError as error:
+            return error
+        return None
+
+    def _say_what_is_lost(self, newest: int, step: int) -> None:
+        if self._rank == 0 and step < newest:
+            self._warn(f"going on from step {step}, not {newest}: {newest - step} steps are done again")
+
+    def save(self, engine: Engine, state: TrainingState, *, kind: Kind, beat: Beat = lambda: None) -> None:
+        """Take a snapshot on all ranks together, and upload it in the background; see :class:`CheckpointStore`.
+
+        Raises:
+            CheckpointError: no snapshot could be taken (a full disk), or the last two could not be uploaded.
+            SupersededError: a newer attempt has begun.
+            NonFiniteError: the weights are NaN or infinite.
+        """
+        self.settle(engine, beat=beat)
+        snapshot = self._snapshot(engine, state, kind)
+        self._upload = Upload(
+            [*self._unsent, snapshot], rank=self._rank, may_commit=self._fence.check, afterwards=self._collect
+        )
+
+    def settle(self, engine: Engine, *, beat: Beat = lambda: None, may_fail: int = 1) -> None:
+        """Wait until the last upload is committed or has failed on some rank; the same outcome on all.
+
+        Args:
+            engine: The ranks.
+            beat: Called while waiting.
+            may_fail: How many failures in a row are only told of.
+
+        Raises:
+            CheckpointError: there were more.
+            SupersededError: a newer attempt has begun.
+        """
+        failures: list[_Failure] = []
+        wait_until(lambda: self._agree(engine, failures), beat=beat)
+        if self._upload is None:
+            return
+        if failures:
+            self._count(failures, may_fail)
+        else:
+            self._failures = 0
+        # All ranks keep the same: the best epoch would be lost for good, of others the next one takes the place.
+        self._unsent = [s for s in self._upload.snapshots if failures and s.info.is_best][-1:]
+        for snapshot in self._upload.snapshots:
+            if snapshot not in self._unsent:
+                shutil.rmtree(snapshot.folder, ignore_errors=True)
+        self._upload = None
+
+    def finish(self, engine: Engine, *, beat: Beat = lambda: None) -> None:
+        """Wait until everything is committed.
+
+        Raises:
+            CheckpointError: it could not be.
+            SupersededError: a newer attempt has begun.
+        """
+        self.settle(engine, beat=beat, may_fail=0)
 
     def close(self) -> None:
-        """Let go of what works in the background."""
+        """Give an upload that is under way a moment, then let go of everything. Never raises."""
+        if self._upload is not None:
+            self._upload.join(_CLOSE_SECONDS)
+            self._upload.cancel()
+        if self._folders is not None:
+            self._folders.close()
+            self._folders = None
+
+    def _scratch(self) -> Scratch:
+        if self._folders is None:
+            self._folders = Scratch()
+        return self._folders
+
+    def _agree(self, engine: Engine, failures: list[_Failure]) -> bool:
+        """Whether the upload has ended on all ranks; collects why it failed."""
+        upload = self._upload
+        mine = (False, None) if upload is None else (upload.busy, upload.failure)
+        ranks: list[tuple[bool, _Failure | None]] = engine.all_gather_object(mine)
+        failures[:] = [failure for _, failure in ranks if failure is not None]
+        if failures and upload is not None:
+            upload.cancel()
+        return not any(busy for busy, _ in ranks)
+
+    def _count(self, failures: list[_Failure], may_fail: int) -> None:
+        """Tell of a failed upload, or raise where it was one too many."""
+        worst = next((f for f in failures if isinstance(f, SupersededError)), failures[0])
+        if isinstance(worst, SupersededError):
+            raise worst
+        self._failures += 1
+        assert self._upload is not None
+        what = f"checkpoint {self._upload.snapshots[-1].target.name} could not be written: {worst}"
+        if self._failures > may_fail:
+            raise CheckpointError(f"{what}. What is trained from here on could be lost, so the run stops")
+        if self._rank == 0:
+            self._warn(f"{what}. Training goes on; the next checkpoint makes it good")
+
+    def _snapshot(self, engine: Engine, state: TrainingState, kind: Kind) -> Snapshot:
+        info = self._describe(engine, state, kind)
+        name = folder_name(step=info.step, attempt=info.attempt, kind=kind)
+        try:
+            together(engine, lambda: self._refuse_full_disk(engine))
+            written = together(engine, lambda: self._write(engine, state))
+        except NonFiniteError:
+            raise
+        except (UdtError, OSError) as error:
+            raise CheckpointError(
+                f"checkpoint {name} could not be written to the folder for temporary files ({tempfile.gettempdir()}): "
+                f"{error}. Nothing of it counts. Make room there, or let TMPDIR name a larger disk"
+            ) from error
+        return Snapshot(written[self._rank][0], self._root / name, info, token=written[0][1])
+
+    def _refuse_full_disk(self, engine: Engine) -> None:
+        """Before the ranks begin to write: one that breaks off within DeepSpeed would keep the others waiting."""
+        room = self._room
+        if room is None:  # of the first one rank 0 knows that it writes weights and two moments, under ZeRO more
+            room = 3 * sum(p.numel() * p.element_size() for p in engine.module.parameters()) if self._rank == 0 else 0
+        if (free := self._scratch().free()) < room:
+            raise OSError(ENOSPC, f"No space left on device: {free / 1e6:.0f} MB free, {room / 1e6:.0f} MB needed")
+
+    def _write(self, engine: Engine, state: TrainingState) -> tuple[Path, str]:
+        folder = self._scratch().new()
+        try:
+            engine.save(folder)
+            if self._rank == 0:
+                (folder / STATE).write_text(state.to_json())
+        except (UdtError, OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._room = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return folder, uuid.uuid4().hex
+
+    def _describe(self, engine: Engine, state: TrainingState, kind: Kind) -> CheckpointInfo:
+        at_end = kind == "epoch"
+        return CheckpointInfo(
+            run_id=self._run_id,
+            attempt=self._attempt,
+            step=state.step,
+            epoch=state.epoch,
+            val_dice=state.history[-1].metrics["val_dice"] if at_end else math.nan,
+            is_best=at_end and state.is_best,
+            world_size=self._world_size,
+            zero_stage=engine.zero_stage,
+            kind=kind,
+            identity=self._identity,
+        )
 
     def _check(self, info: CheckpointInfo, zero_stage: int) -> None:
         name = folder_name(step=info.step, attempt=info.attempt, kind=info.kind)
@@ -149,39 +316,23 @@ class StorageCheckpoints:
     def _collect(self) -> None:
         """Delete what is not to be kept; a storage that forbids it costs space, not the run."""
         try:
-            kept = retained(self.catalog.committed(), self._keep)
-            for folder in list_folders(self._root).values():
-                if folder.name not in kept and folder.attempt <= self._attempt:
-                    self._delete(self._root / folder.name)
+            self._fence.check()
+            collect(self.catalog, attempt=self._attempt, keep=self._keep)
+        except SupersededError:
+            raise
         except UdtError as error:
             self._warn(f"old checkpoints were not deleted: {error}")
-
-    @staticmethod
-    def _delete(folder: Location) -> None:
-        (folder / COMMIT_NAME).delete()  # first: what is left of a broken-off deletion is no checkpoint
-        folder.delete_tree()
-
-
-def retained(checkpoints: Iterable[Checkpoint], keep: int) -> set[str]:
-    """Names of the folders to keep: the last, the best, and the `keep` newest of the others."""
-    newest_first = sorted(checkpoints, key=lambda c: c.order, reverse=True)
-    if not newest_first:
-        return set()
-    always = {newest_first[0].location.name, max(newest_first, key=lambda c: c.quality).location.name}
-    others = [c.location.name for c in newest_first if c.location.name not in always]
-    return always | set(others[:keep])
 
 
 def together(engine: Engine, action: Callable[[], _T]) -> list[_T]:
     """Run an action on every rank and give each rank all results, or raise on all when one has failed."""
     result: _T | None = None
-    failure: UdtError | OSError | None = None
+    failure: _Failure | None = None
     try:
         result = action()
     except (UdtError, OSError) as error:
         failure = error
-    outcomes: list[tuple[_T, UdtError | OSError | None]] = engine.all_gather_object((result, failure))
-    failures = [failure, *(other for _, other in outcomes)]
-    if first := next((found for found in failures if found is not None), None):
+    outcomes: list[tuple[_T, _Failure | None]] = engine.all_gather_object((result, failure))
+    if first := next((found for _, found in outcomes if found is not None), None):
         raise first
     return [outcome for outcome, _ in outcomes]

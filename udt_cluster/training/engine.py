@@ -7,6 +7,7 @@ by running it is written where it is dealt with.
 import argparse
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -43,15 +44,15 @@ from udt_cluster.training.recipe import (
 from udt_cluster.training.snapshot import (
     check_resumable,
     load_optimizer,
-    load_random_state,
+    load_rank_state,
     load_weights,
     save_optimizer,
-    save_random_state,
+    save_rank_state,
     save_weights,
     seed_all,
 )
 
-ENGINE_FORMAT = 1
+ENGINE_FORMAT = 2
 _ENGINE_FILE = "engine.json"
 _ZERO_TAG = "zero"
 
@@ -122,7 +123,9 @@ class DeepSpeedEngine:
         for group in self._deepspeed.optimizer.param_groups:
             group["lr"] = lr
 
-    def step(self, micro_batches: Sequence[Batch], loss_function: LossFunction) -> StepResult:
+    def step(
+        self, micro_batches: Sequence[Batch], loss_function: LossFunction, flags: Sequence[bool] = ()
+    ) -> StepResult:
         """One optimizer step over the micro-batches of all ranks; see :class:`protocols.Engine`."""
         assert len(micro_batches) == self.plan.accumulation, (len(micro_batches), self.plan)
         self._set_mode(training=True)
@@ -131,9 +134,9 @@ class DeepSpeedEngine:
             losses.append(self._forward_backward(batch, loss_function))
             if index + 1 < len(micro_batches):
                 self._deepspeed.step()  # inside an accumulation it only counts
-        means = self._mean_losses(losses, micro_batches)
+        result = self._agree(losses, micro_batches, flags)
         self._deepspeed.step()
-        return StepResult(losses=means)
+        return result
 
     def _forward_backward(self, batch: Batch, loss_function: LossFunction) -> dict[str, Tensor]:
         self._shape = batch.images.shape
@@ -141,13 +144,16 @@ class DeepSpeedEngine:
         self._deepspeed.backward(losses["loss"])
         return {name: value.detach() for name, value in losses.items()}
 
-    def _mean_losses(self, losses: list[dict[str, Tensor]], batches: Sequence[Batch]) -> dict[str, float]:
+    def _agree(self, losses: list[dict[str, Tensor]], batches: Sequence[Batch], flags: Sequence[bool]) -> StepResult:
+        """The means over the ranks of losses and flags, by one collective."""
         names = list(losses[0])
         table = torch.stack([torch.stack([micro[name] for name in names]) for micro in losses])
-        means = dict(zip(names, mean_over_ranks(table.mean(dim=0)).tolist(), strict=True))
-        if not torch.isfinite(torch.tensor(list(means.values()))).all():
+        raised = torch.tensor(flags, dtype=table.dtype, device=table.device)
+        together = mean_over_ranks(torch.cat([table.mean(dim=0), raised])).tolist()
+        means = dict(zip(names, together, strict=False))
+        if not all(math.isfinite(mean) for mean in means.values()):
             self._raise_non_finite(means, table.isfinite().all(dim=1).tolist(), batches)
-        return means
+        return StepResult(losses=means, flags=tuple(share > 0 for share in together[len(names) :]))
 
     def _raise_non_finite(self, means: dict[str, float], finite: list[bool], batches: Sequence[Batch]) -> None:
         mine = [int(s) for batch, fine in zip(batches, finite, strict=True) if not fine for s in batch.samples]
@@ -206,17 +212,18 @@ class DeepSpeedEngine:
         DeepSpeed, whose files (pickles) only the same number of ranks reads; the caller vouches for them by checksum.
         """
         weights = self._full_weights()
+        if self.zero_stage:
+            self._deepspeed.save_checkpoint(str(folder), tag=_ZERO_TAG, save_latest=False)
+            for script in folder.glob("zero_to_*.py"):  # programs have no place in a checkpoint
+                script.unlink(missing_ok=True)
+        # From here on nothing is collective: a rank that cannot write keeps no other waiting.
+        save_rank_state(self.module, folder, rank=self.rank)
         if self.rank == 0:
             save_weights(weights, folder)
             about = {"format": ENGINE_FORMAT, "zero_stage": self.zero_stage, "world_size": self.world_size}
             (folder / _ENGINE_FILE).write_text(json.dumps(about))
             if self.zero_stage == 0:
                 save_optimizer(self._deepspeed.optimizer, self.module, folder)
-        if self.zero_stage:
-            self._deepspeed.save_checkpoint(str(folder), tag=_ZERO_TAG, save_latest=False)
-            for script in folder.glob("zero_to_*.py"):  # programs have no place in a checkpoint
-                script.unlink(missing_ok=True)
-        save_random_state(folder, rank=self.rank)
 
     def load(self, folder: Path) -> None:
         """Take up what :meth:`save` wrote; the files of all ranks must be there.
@@ -238,8 +245,9 @@ class DeepSpeedEngine:
             load_optimizer(self._deepspeed.optimizer, self.module, folder)
         else:
             self._load_zero(folder)
-        if not load_random_state(folder, rank=self.rank):
-            seed_all(self._seed, rank=self.rank)
+        load_rank_state(
+            self.module, folder, rank=self.rank, saved_ranks=saved[1], ranks=self.world_size, seed=self._seed
+        )
 
     def _load_zero(self, folder: Path) -> None:
         """DeepSpeed answers what it does not find with a warning, and would train from fresh weights."""

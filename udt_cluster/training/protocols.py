@@ -1,9 +1,9 @@
 """What the training loop asks of its collaborators, and nothing more of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,8 +13,11 @@ from udt_cluster.training.state import TrainingState
 
 LossFunction = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """(logits, labels) -> ``{"loss": total, "loss_dice": part, ...}``, scalars."""
+Kind = Literal["epoch", "time", "stop"]
+"""Why a checkpoint is saved: an epoch has ended, the time has come, or the process has to stop."""
 Interrupt = Callable[[], str | None]
-"""Why this process should stop soon, in plain words, or None. Asked at every step: it must be cheap."""
+"""Why this process should stop soon, in plain words, or None. Asked at every step: it must be cheap, and a reason stays
+once it is there."""
 Beat = Callable[[], None]
 """Called after each sign of life: a training step, a validation batch, a look at an upload that is waited for."""
 
@@ -59,8 +62,11 @@ class TrainLoader(Protocol):
     def wait_seconds(self) -> float:
         """Seconds that the consumer has waited for data since the epoch began."""
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Sequence[Batch]]:
-        """One sequence of micro-batches per optimizer step, from ``start_step`` on; epochs count from 0."""
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Generator[Sequence[Batch], None, None]:
+        """One sequence of micro-batches per optimizer step, from ``start_step`` on (of all: none); epochs count from 0.
+
+        The global batches follow from the epoch alone: whoever starts later, or shares them otherwise, gets the same.
+        """
 
 
 class EvalLoader(Protocol):
@@ -75,9 +81,15 @@ class EvalLoader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """Losses of one optimizer step by name, each the mean over the micro-batches of all ranks."""
+    """What one optimizer step came to, the same on every rank.
+
+    Attributes:
+        losses: By name, each the mean over the micro-batches of all ranks.
+        flags: For each flag that was given whether some rank has raised it.
+    """
 
     losses: dict[str, float]
+    flags: tuple[bool, ...] = ()
 
 
 class Engine(Protocol):
@@ -97,8 +109,10 @@ class Engine(Protocol):
     def set_lr(self, lr: float) -> None:
         """Learning rate of the steps to come."""
 
-    def step(self, micro_batches: Sequence[Batch], loss_function: LossFunction) -> StepResult:
-        """Forward and backward for each micro-batch, then one optimizer step.
+    def step(
+        self, micro_batches: Sequence[Batch], loss_function: LossFunction, flags: Sequence[bool] = ()
+    ) -> StepResult:
+        """Forward and backward for each micro-batch, then one optimizer step. Flags travel with the losses.
 
         Raises:
             NonFiniteLossError: on every rank, before the optimizer step, when the loss of any rank is NaN or infinite.
@@ -117,7 +131,10 @@ class Engine(Protocol):
         """Peak memory of this rank in 1e9 bytes: allocated on the GPU, resident on a CPU."""
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of everything that a resume needs; rank 0 always writes ``model.safetensors``."""
+        """Write this rank's part of everything that a resume needs; rank 0 always writes ``model.safetensors``.
+
+        What differs between the ranks within an epoch (random states, statistics) is in each rank's part.
+        """
 
     def load(self, folder: Path) -> None:
         """Take up what :meth:`save` wrote."""
@@ -142,27 +159,41 @@ class Reporter(Protocol):
         """A PNG of validation predictions."""
 
 
-class SavedCheckpoint(Protocol):
-    """A checkpoint as the loop sees it: an address to give back. Picklable."""
+class CheckpointStore(Protocol):
+    """Where checkpoints live. What was given to it is written in the background; all ranks call its methods together.
+
+    A checkpoint exists wholly or not at all. One that cannot be written is told of and made good by the next; the
+    second in a row is an error.
+    """
 
     @property
-    def step(self) -> int: ...  # noqa: D102
+    def busy(self) -> bool:
+        """Whether this rank still writes, or waits for others that do."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether this rank could not write its part; `settle` tells the others."""
 
-C = TypeVar("C", bound=SavedCheckpoint)
+    def restore(self, engine: Engine) -> TrainingState | None:
+        """Load the newest checkpoint that can be loaded; None where there is none."""
 
+    def save(self, engine: Engine, state: TrainingState, *, kind: Kind, beat: Beat) -> None:
+        """Take a snapshot and go on; what an earlier call has left to write is waited for first.
 
-class CheckpointStore(Protocol[C]):
-    """Where checkpoints live."""
+        Raises:
+            CheckpointError: on every rank: no snapshot could be taken, or the last two could not be written.
+            SupersededError: on every rank: a newer attempt of this run has begun.
+        """
 
-    def save(self, engine: Engine, state: TrainingState, *, is_best: bool) -> None:
-        """Save; called by all ranks. A checkpoint exists wholly or not at all."""
+    def settle(self, engine: Engine, *, beat: Beat) -> None:
+        """Wait until what is being written is complete or has failed.
 
-    def latest(self) -> C | None:
-        """The newest valid checkpoint; called by rank 0 alone."""
+        Raises:
+            CheckpointError, SupersededError: as :meth:`save`.
+        """
 
-    def restore(self, checkpoint: C, engine: Engine) -> TrainingState:
-        """Load into the engine; called by all ranks."""
+    def finish(self, engine: Engine, *, beat: Beat) -> None:
+        """As :meth:`settle`, when nothing will be saved any more: one failure is an error then."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -180,6 +211,10 @@ class NonFiniteLossError(ArithmeticError):
 
     def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[dict[str, float], tuple[int, ...]]]:
         return type(self), (self.losses, self.samples)
+
+
+class NonFiniteError(JobFailedError):
+    """The loss or the weights are NaN or infinite: the same run would come to the same again."""
 
 
 class PreemptedError(JobFailedError):

@@ -10,13 +10,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from udt_cluster.errors import CorruptError, VersionError
+from udt_cluster.training.protocols import NonFiniteError
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+_BUFFER = "buffer/"
 
 
 def save_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Write a state dict (parameters and buffers) as ``model.safetensors``."""
+    """Write a state dict (parameters and buffers) as ``model.safetensors``.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite; nothing was written. No checkpoint ever has such weights.
+    """
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise NonFiniteError(
+            f"the weights are not finite after the last step, in {', '.join(bad[:4])} ({len(bad)} tensors); they were "
+            "not saved. Lower train.lr, set train.gradient_clipping: 1.0 or train.precision: fp32"
+        )
     save_file({name: _portable(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
 
 
@@ -95,27 +107,72 @@ def seed_all(seed: int, *, rank: int = 0) -> None:
     random.seed(words[3])
 
 
-def save_random_state(folder: Path, *, rank: int) -> None:
-    """Write the states of torch's generators, of the CPU and of the current GPU. Nothing else draws while training."""
-    states = {"cpu": torch.get_rng_state()}
+def save_rank_state(module: nn.Module, folder: Path, *, rank: int) -> None:
+    """Write what is a rank's own: random states, and statistics that differ between the ranks within an epoch.
+
+    These are the states of torch's generators, of the CPU and of the current GPU (nothing else draws while training),
+    and the floating-point buffers.
+    """
+    tensors = {f"{_BUFFER}{name}": _portable(buffer) for name, buffer in _float_buffers(module).items()}
+    tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    save_file(states, _random_file(folder, rank))
+        tensors["random/cuda"] = torch.cuda.get_rng_state()
+    save_file(tensors, _rank_file(folder, rank))
 
 
-def load_random_state(folder: Path, *, rank: int) -> bool:
-    """Restore what :func:`save_random_state` wrote; False when the checkpoint has no such rank."""
-    if not _random_file(folder, rank).exists():
-        return False
-    states = load_file(_random_file(folder, rank))
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
-    return True
+def load_rank_state(module: nn.Module, folder: Path, *, rank: int, saved_ranks: int, ranks: int, seed: int) -> None:
+    """Restore what :func:`save_rank_state` wrote.
+
+    Where the number of ranks has changed every rank takes the mean of all ranks' buffers, and a rank that there was
+    not before begins a random stream of its own.
+
+    Args:
+        module: Its buffers are set.
+        folder: Where the files of all ranks are.
+        rank: This process.
+        saved_ranks: How many ranks wrote.
+        ranks: How many ranks read.
+        seed: Of a new stream.
+
+    Raises:
+        CorruptError: a rank's file is missing, or has other buffers than the module.
+    """
+    wanted = [rank] if ranks == saved_ranks else list(range(saved_ranks))
+    buffers = _float_buffers(module)
+    parts = [_read_rank(folder, each, buffers) for each in wanted]
+    with torch.no_grad():
+        for name, buffer in buffers.items():
+            values = [part[_BUFFER + name] for part in parts]
+            buffer.copy_(values[0] if len(values) == 1 else torch.stack(values).mean(dim=0))
+    if rank < saved_ranks:
+        _load_random_state(parts[wanted.index(rank)])
+    else:
+        seed_all(seed, rank=rank)
 
 
-def _random_file(folder: Path, rank: int) -> Path:
-    return folder / f"random-{rank:05d}.safetensors"
+def _read_rank(folder: Path, rank: int, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    path = _rank_file(folder, rank)
+    if not path.exists():
+        raise CorruptError(f"{folder.name}: there is no {path.name}, the part of rank {rank}")
+    tensors: dict[str, Tensor] = load_file(path)
+    there = {name.removeprefix(_BUFFER) for name in tensors if name.startswith(_BUFFER)}
+    if there != buffers.keys():
+        raise CorruptError(f"{path.name} does not fit the network: it differs in {sorted(there ^ buffers.keys())[:8]}")
+    return tensors
+
+
+def _load_random_state(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["random/cpu"])
+    if "random/cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["random/cuda"])
+
+
+def _float_buffers(module: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}
+
+
+def _rank_file(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank:05d}.safetensors"
 
 
 def _portable(tensor: Tensor) -> Tensor:

@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from udt_cluster.errors import VersionError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,27 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartialEpoch:
+    """What an epoch has come to by the step at which it was cut.
+
+    Attributes:
+        sums: Each training loss, summed over the epoch's steps so far.
+        seconds: Time that these steps took.
+    """
+
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """Position of a run at the end of an epoch.
+    """Position of a run: at the end of an epoch, or at a step within one.
 
     Attributes:
         epoch: Finished epochs.
         step: Optimizer steps done.
+        partial: Of the epoch that is not finished; None between two epochs. When all steps of the epoch are done and
+            it is still there, the validation is what is left to do.
         best: The epoch that is selected so far.
         epochs_without_improvement: Epochs since then.
         history: One record per finished epoch, so that a resumed run can report again what was lost on the way.
@@ -45,11 +60,16 @@ class TrainingState:
     best: Best | None = None
     epochs_without_improvement: int = 0
     history: tuple[EpochRecord, ...] = field(default=())
+    partial: PartialEpoch | None = None
 
     @property
     def is_best(self) -> bool:
-        """Whether the epoch that ended last is the best one."""
-        return self.best is not None and self.best.epoch == self.epoch
+        """Whether an epoch has just ended, and is the best one."""
+        return self.partial is None and self.best is not None and self.best.epoch == self.epoch
+
+    def within_epoch(self, *, step: int, sums: Mapping[str, float], seconds: float) -> Self:
+        """The state at a step of the epoch that is not finished."""
+        return replace(self, step=step, partial=PartialEpoch(sums=dict(sums), seconds=seconds))
 
     def after_epoch(self, *, step: int, metrics: Mapping[str, float]) -> Self:
         """The state one epoch later; ``metrics`` must hold ``val_dice``."""
@@ -72,7 +92,7 @@ class TrainingState:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            VersionError: the state was written by a newer version of this package.
+            VersionError: the state was written by another version of this package.
         """
         raw: dict[str, Any] = json.loads(text)
         if (version := raw.get("version")) != STATE_VERSION:
@@ -80,13 +100,14 @@ class TrainingState:
                 f"training state: version {version}, this udt-cluster reads {STATE_VERSION}; "
                 "resume with the version that wrote it"
             )
-        best = raw["best"]
+        best, partial = raw["best"], raw["partial"]
         return cls(
             epoch=raw["epoch"],
             step=raw["step"],
             best=None if best is None else Best(epoch=best["epoch"], val_dice=_none_to_nan(best["val_dice"])),
             epochs_without_improvement=raw["epochs_without_improvement"],
             history=tuple(_read_record(record) for record in raw["history"]),
+            partial=None if partial is None else PartialEpoch(sums=partial["sums"], seconds=partial["seconds"]),
         )
 
 

@@ -7,9 +7,11 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from tests.unit.training.fakes import MemoryEval, MemoryTrain, Remembered, Torch
 from udt_cluster.config.job import TrainConfig
 from udt_cluster.errors import UdtError
 from udt_cluster.storage import Location
-from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints, fit, seed_all
+from udt_cluster.training import DeepSpeedEngine, PreemptedError, StorageCheckpoints, fit, seed_all
 from udt_cluster.training.losses import ce
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -44,23 +46,51 @@ def digest(engine: DeepSpeedEngine) -> str:
     return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest()
 
 
-class DiesAfter(Remembered):
-    """A reporter in whose hands the process is killed."""
+Ask = Callable[[MemoryTrain], str | None]
+"""What a worker is to say when it is asked at a step whether it must stop, by what its loader has given out."""
 
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self._last = epoch
 
-    def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
-        super().epoch(epoch, step, metrics)
-        if epoch == self._last:
+def never(_: MemoryTrain) -> str | None:
+    return None
+
+
+def die(step: int) -> Ask:
+    """SIGKILL when a step is about to begin."""
+
+    def ask(loader: MemoryTrain) -> str | None:
+        if len(loader.seen) > step:
             os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+    return ask
+
+
+class Gone(Exception):
+    """Stands for the death of all ranks."""
+
+
+def vanish(step: int) -> Ask:
+    """All ranks end, without a word, when a step is about to begin."""
+
+    def ask(loader: MemoryTrain) -> str | None:
+        if len(loader.seen) > step:
+            raise Gone
+        return None
+
+    return ask
+
+
+def preempted(step: int) -> Ask:
+    """The last rank is told to stop within a step; the others are not."""
+    return lambda loader: "a notice" if RANK == WORLD - 1 and len(loader.seen) >= step else None
 
 
 def train(
-    config: TrainConfig, root: Path, *, reporter: Remembered | None = None, poison: int | None = None
+    config: TrainConfig, root: Path, *, every_step: bool = False, ask: Ask = never, poison: int | None = None
 ) -> dict[str, Any]:
     """A whole fit of the small network; what a test wants to know of it."""
+    if every_step:  # shorter than a job file may say
+        config = config.model_copy(update={"checkpoint_every": timedelta(0)})
     engine = engine_for(config)
     data = blobs(16)
     if poison is not None:
@@ -68,22 +98,29 @@ def train(
     shared = {"rank": RANK, "world_size": WORLD}
     store = Location.parse(root)
     attempt = engine.all_gather_object(StorageCheckpoints.next_attempt(store) if RANK == 0 else 0)[0]
-    reporter = reporter or Remembered()
+    reporter, warnings = Remembered(), list[str]()
     loader = MemoryTrain(data, global_batch_size=8, micro_batch_size=2, **shared)
-    warnings: list[str] = []
-    result = fit(
-        engine=engine,
-        train=loader,
-        validation=MemoryEval(blobs(10, seed=9), batch_size=2, **shared),
-        reporter=reporter,
-        checkpoints=StorageCheckpoints(store, run_id="r", attempt=attempt, keep=9, warn=warnings.append, **shared),
-        config=config,
-        num_classes=2,
-        class_names=("background", "square"),
-    )
+    checkpoints = StorageCheckpoints(store, run_id="r", attempt=attempt, keep=9, warn=warnings.append, **shared)
+    stopped = ""
+    try:
+        fit(
+            engine=engine,
+            train=loader,
+            validation=MemoryEval(blobs(10, seed=9), batch_size=2, **shared),
+            reporter=reporter,
+            checkpoints=checkpoints,
+            config=config,
+            num_classes=2,
+            class_names=("background", "square"),
+            interrupt=lambda: ask(loader),
+        )
+    except (PreemptedError, Gone) as error:
+        stopped = f"{type(error).__name__}: {error}"
+    checkpoints.close()
     found = {
         "weights": digest(engine),
-        "steps": result.steps,
+        "stopped": stopped,
+        "attempt": attempt,
         "epochs": [epoch for epoch, _, _ in reporter.epochs],
         "val_dice": [metrics["val_dice"] for _, _, metrics in reporter.epochs],
         "train_loss": [metrics["train_loss"] for _, _, metrics in reporter.epochs],
@@ -95,15 +132,26 @@ def train(
 
 
 def stages(folder: Path) -> dict[str, Any]:
-    """At each stage: a whole run, and one that was cut after an epoch and resumed by fresh objects."""
+    """At each stage: a whole run, and one that was stopped, and lost, within epochs and resumed by fresh objects."""
     found: dict[str, Any] = {}
     for stage in STAGES:
         config = recipe(zero_stage=stage)
         whole = train(config, folder / f"whole-{stage}")
-        train(config.model_copy(update={"epochs": 1}), folder / f"cut-{stage}")
+        first = train(config, folder / f"cut-{stage}", ask=preempted(1))
         seed_all(1000)
-        found[str(stage)] = {"whole": whole, "resumed": train(config, folder / f"cut-{stage}")}
+        second = train(config, folder / f"cut-{stage}", every_step=True, ask=vanish(2))
+        if stage < 2 and RANK == 0:
+            shutil.copytree(folder / f"cut-{stage}", folder / f"left-{stage}")
+        seed_all(2000)
+        found[str(stage)] = {"whole": whole, "lives": [first, second, train(config, folder / f"cut-{stage}")]}
     return found
+
+
+def grown(folder: Path) -> dict[str, Any]:
+    """Two ranks go on where one was killed within an epoch."""
+    if RANK == 0:
+        shutil.copytree(folder.parent / "one" / "cut", folder / "grown")
+    return train(recipe(epochs=4), folder / "grown")
 
 
 def peers(_: Path) -> dict[str, Any]:
@@ -151,7 +199,7 @@ def whole(folder: Path) -> dict[str, Any]:
 
 
 def killed(folder: Path) -> dict[str, Any]:
-    return train(recipe(epochs=4), folder / "cut", reporter=DiesAfter(2))
+    return train(recipe(epochs=4), folder / "cut", every_step=True, ask=die(5))
 
 
 def resumed(folder: Path) -> dict[str, Any]:
@@ -164,11 +212,10 @@ def poisoned(folder: Path) -> dict[str, Any]:
 
 
 def other_size(folder: Path) -> dict[str, Any]:
-    """Resume what two ranks have left in a folder beside: stage 0 goes on, stage 1 is refused."""
-    folder = folder.parent / "two"
-    longer = recipe(epochs=4)
-    refused = refusal(lambda: train(longer.model_copy(update={"zero_stage": 1}), folder / "whole-1"))
-    return {"stage_0": train(longer, folder / "whole-0"), "stage_1": refused}
+    """Resume what two ranks have left within an epoch: stage 0 goes on, stage 1 is refused."""
+    left = folder.parent / "two"
+    refused = refusal(lambda: train(recipe(zero_stage=1), left / "left-1"))
+    return {"stage_0": train(recipe(), left / "left-0"), "stage_1": refused}
 
 
 def wrong_folder(folder: Path) -> dict[str, Any]:

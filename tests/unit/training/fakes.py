@@ -1,6 +1,6 @@
 """Small collaborators of the training loop: data in memory, a bare torch engine, a reporter that remembers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from udt_cluster.config.job import TrainConfig
 from udt_cluster.training import recipe, snapshot
-from udt_cluster.training.protocols import LossFunction, NonFiniteLossError, StepResult
+from udt_cluster.training.protocols import Kind, LossFunction, NonFiniteLossError, StepResult
 from udt_cluster.training.state import TrainingState
 
 SIZE = 16
@@ -70,7 +70,7 @@ class MemoryTrain:
         self.wait_seconds = 0.0
         self.seen: list[tuple[int, list[int]]] = []
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Sequence[Samples]]:
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Generator[Sequence[Samples], None, None]:
         order = np.random.default_rng([7, epoch]).permutation(len(self.data.samples))
         share = self.batch // self.world_size
         for step in range(start_step, self.steps_per_epoch):
@@ -114,7 +114,9 @@ class TorchEngine:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def step(self, micro_batches: Sequence[Samples], loss_function: LossFunction) -> StepResult:
+    def step(
+        self, micro_batches: Sequence[Samples], loss_function: LossFunction, flags: Sequence[bool] = ()
+    ) -> StepResult:
         self.module.train()
         self.optimizer.zero_grad()
         sums: dict[str, float] = {}
@@ -128,7 +130,7 @@ class TorchEngine:
         if self.clipping:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.clipping)
         self.optimizer.step()
-        return StepResult(losses=sums)
+        return StepResult(losses=sums, flags=tuple(flags))
 
     def predict(self, images: Tensor) -> Tensor:
         self.module.eval()
@@ -148,12 +150,12 @@ class TorchEngine:
     def save(self, folder: Path) -> None:
         snapshot.save_weights(self.module.state_dict(), folder)
         snapshot.save_optimizer(self.optimizer, self.module, folder)
-        snapshot.save_random_state(folder, rank=0)
+        snapshot.save_rank_state(self.module, folder, rank=0)
 
     def load(self, folder: Path) -> None:
         snapshot.load_weights(self.module, folder)
         snapshot.load_optimizer(self.optimizer, self.module, folder)
-        assert snapshot.load_random_state(folder, rank=0)
+        snapshot.load_rank_state(self.module, folder, rank=0, saved_ranks=1, ranks=1, seed=0)
 
     def barrier(self) -> None:
         return None
@@ -176,30 +178,32 @@ class Remembered:
         self.pictures.append((name, png, step))
 
 
-@dataclass(frozen=True)
-class FolderCheckpoint:
-    step: int
-    folder: Path
-
-
 class FolderCheckpoints:
-    """A checkpoint store on a disk without any of the safety."""
+    """A checkpoint store on a disk without any of the safety, and without a background."""
+
+    busy = failed = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.saved: list[tuple[int, bool]] = []
+        self.saved: list[tuple[int, int, Kind]] = []
+        """(finished epochs, steps, kind)"""
 
-    def save(self, engine: Any, state: TrainingState, *, is_best: bool) -> None:
-        folder = self.root / f"{state.step:08d}"
+    def save(self, engine: Any, state: TrainingState, *, kind: Kind, beat: Callable[[], None]) -> None:
+        folder = self.root / f"{state.step:08d}-{state.epoch:04d}"
         folder.mkdir()
         engine.save(folder)
         (folder / "state.json").write_text(state.to_json())
-        self.saved.append((state.epoch, is_best))
+        self.saved.append((state.epoch, state.step, kind))
 
-    def latest(self) -> FolderCheckpoint | None:
+    def restore(self, engine: Any) -> TrainingState | None:
         folders = sorted(self.root.iterdir())
-        return FolderCheckpoint(int(folders[-1].name), folders[-1]) if folders else None
+        if not folders:
+            return None
+        engine.load(folders[-1])
+        return TrainingState.from_json((folders[-1] / "state.json").read_text())
 
-    def restore(self, checkpoint: FolderCheckpoint, engine: Any) -> TrainingState:
-        engine.load(checkpoint.folder)
-        return TrainingState.from_json((checkpoint.folder / "state.json").read_text())
+    def settle(self, engine: Any, *, beat: Callable[[], None]) -> None:
+        beat()
+
+    def finish(self, engine: Any, *, beat: Callable[[], None]) -> None:
+        beat()

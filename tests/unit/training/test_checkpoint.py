@@ -2,22 +2,25 @@
 
 import math
 import pickle
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
 from tests.unit.training.fakes import TorchEngine, blobs, tiny_net
+from tests.unit.training.thread_ranks import ThreadRank, on_two_ranks
 from udt_cluster.config.job import TrainConfig
 from udt_cluster.errors import AuthError, CorruptError, RefusedError, StorageUnreachableError, VersionError
 from udt_cluster.storage import Commit, Location
-from udt_cluster.training.catalog import Checkpoint, CheckpointInfo
-from udt_cluster.training.checkpoint import StorageCheckpoints, retained, together
+from udt_cluster.training import checkpoint
+from udt_cluster.training.catalog import Checkpoint, CheckpointInfo, folder_name
+from udt_cluster.training.checkpoint import StorageCheckpoints, together
+from udt_cluster.training.collecting import retained
 from udt_cluster.training.losses import dice_bce
+from udt_cluster.training.protocols import CheckpointError, Kind
+from udt_cluster.training.scratch import Scratch
 from udt_cluster.training.state import TrainingState
 
 
@@ -51,12 +54,22 @@ class Store:
         )
 
     def save(self, *scores: float, engine: TorchEngine | None = None) -> None:
-        state = _state(*scores)
-        self.store.save(engine or _engine(), state, is_best=state.is_best)
+        engine = engine or _engine()
+        self.store.save(engine, _state(*scores), kind="epoch")
+        self.store.finish(engine)
+
+    def restore(self) -> int:
+        """Steps of what a new engine was given."""
+        state = self.store.restore(_engine(seed=8))
+        return 0 if state is None else state.step
 
     @property
     def folders(self) -> list[str]:
-        return sorted(path.name for path in self.root.iterdir())
+        return sorted(
+            path.name
+            for path in self.root.iterdir()
+            if path.is_dir() and path.name != "attempts" and any(path.iterdir())
+        )
 
     def latest_step(self) -> int | None:
         checkpoint = self.store.latest()
@@ -72,7 +85,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert checkpoint is not None
     checkpoint = pickle.loads(pickle.dumps(checkpoint))
     other = _engine(seed=4)
-    state = store.store.restore(checkpoint, other)
+    state = store.store.restore(other)
     assert state == _state(0.5, 0.6) == checkpoint.state()
     ours, theirs = other.module.state_dict(), engine.module.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -123,23 +136,54 @@ def test_fault_c2_a_corrupt_newest_checkpoint_is_reported_and_passed_over(
         assert again.warnings == []
 
 
-def test_fault_c2_a_flip_after_the_choice_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", [_truncate, _flip, Path.unlink])
+def test_fault_c2_what_a_download_shows_to_be_corrupt_is_passed_over_before_anything_is_loaded(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    store, engine = Store(tmp_path), _engine(seed=3)
+    store.save(0.5, engine=engine)
+    store.save(0.5, 0.6)
+    harm(tmp_path / "step-00000020-a0" / "model.safetensors")
+    again, other = Store(tmp_path, attempt=1), _engine(seed=8)
+    assert again.store.restore(other) == _state(0.5)
+    ours, theirs = other.module.state_dict(), engine.module.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert "step-00000020-a0 is corrupt and was passed over" in again.warnings[0]
+    assert again.warnings[1:] == ["going on from step 10, not 20: 10 steps are done again"]
+
+
+def test_fault_c2_the_weights_of_a_corrupt_checkpoint_are_never_given_out(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(0.5)
-    checkpoint = store.store.latest()
-    assert checkpoint is not None
+    best = store.store.best()
     _flip(tmp_path / "step-00000010-a0" / "model.safetensors")
-    other = _engine(seed=8)
-    before = [tensor.clone() for tensor in other.module.state_dict().values()]
     with pytest.raises(CorruptError, match=r"model\.safetensors"):
-        store.store.restore(checkpoint, other)
-    with pytest.raises(CorruptError, match=r"model\.safetensors"):
-        checkpoint.weights()
-    assert all(torch.equal(a, b) for a, b in zip(before, other.module.state_dict().values(), strict=True))
+        best.weights()
+
+
+def test_fault_c2_when_all_are_corrupt_it_is_said_that_training_starts_anew(tmp_path: Path) -> None:
+    Store(tmp_path).save(0.5)
+    _truncate(tmp_path / "step-00000010-a0" / "state.json")
+    again = Store(tmp_path, attempt=1)
+    assert again.restore() == 0
+    assert again.warnings[-1] == "going on from step 0, not 10: 10 steps are done again"
+
+
+@pytest.mark.parametrize("name", ["checkpoint_manager_snapshot.json", "latest", "attempts/0000"])
+def test_fault_c3_what_is_resumed_follows_from_the_commits_alone(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path)
+    store.restore()
+    store.save(0.5)
+    (tmp_path / name).write_bytes(b'{"checkpoint": "step-0')
+    again = Store(tmp_path, attempt=StorageCheckpoints.next_attempt(Location.parse(tmp_path)))
+    assert again.restore() == 10
+    (tmp_path / name).write_bytes(b"")
+    assert again.latest_step() == 10
 
 
 def test_fault_c1_an_upload_that_broke_off_is_ignored_and_then_collected(tmp_path: Path) -> None:
     store = Store(tmp_path)
+    store.restore()
     store.save(0.5)
     broken_off = tmp_path / "step-00000020-a0"
     broken_off.mkdir()
@@ -174,7 +218,24 @@ def test_fault_c4_a_deleted_old_checkpoint_does_not_matter(tmp_path: Path) -> No
         store.save(*[0.1 * epoch for epoch in range(1, epochs + 1)])
     for path in (tmp_path / "step-00000010-a0").iterdir():
         path.unlink()
-    assert store.latest_step() == 30
+    assert Store(tmp_path, attempt=1).restore() == store.latest_step() == 30
+
+
+def test_fault_c4_a_checkpoint_that_goes_while_it_is_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    store.save(0.5)
+    store.save(0.5, 0.6)
+    download = checkpoint.download_committed
+
+    def expires(root: Location, commit: Commit, folder: Path) -> None:
+        if root.name == "step-00000020-a0":
+            root.delete_tree()
+        download(root, commit, folder)
+
+    monkeypatch.setattr(checkpoint, "download_committed", expires)
+    assert Store(tmp_path, attempt=1).restore() == 10
 
 
 def test_fault_g1_last_best_and_keep_more_are_retained(tmp_path: Path) -> None:
@@ -196,14 +257,15 @@ def test_fault_g1_a_deletion_that_broke_off_leaves_no_checkpoint(
     def broken_off(location: Location) -> None:
         raise StorageUnreachableError("gone")
 
-    monkeypatch.setattr(Location, "delete_tree", broken_off)
     store.save(0.5, 0.6)
+    monkeypatch.setattr(Location, "delete_tree", broken_off)
+    store.save(0.5, 0.6, 0.7)
     assert store.warnings == ["old checkpoints were not deleted: gone"]
     monkeypatch.undo()
     assert "COMMIT" not in {path.name for path in (tmp_path / "step-00000010-a0").iterdir()}
-    assert [store.latest_step(), store.store.best().step] == [20, 20]
-    store.save(0.5, 0.6, 0.7)
-    assert store.folders == ["step-00000030-a0"]
+    assert [store.latest_step(), store.store.best().step] == [30, 30]
+    store.save(0.5, 0.6, 0.7, 0.8)
+    assert store.folders == ["step-00000030-a0", "step-00000040-a0"]
 
 
 def test_a_storage_that_forbids_deleting_costs_space_and_no_run(
@@ -215,10 +277,10 @@ def test_a_storage_that_forbids_deleting_costs_space_and_no_run(
         raise AuthError("not allowed to delete")
 
     monkeypatch.setattr(Location, "delete", forbidden)
-    store.save(0.5)
-    store.save(0.5, 0.6)
-    assert store.latest_step() == 20
-    assert len(store.folders) == 2
+    for scores in ([0.5], [0.5, 0.6], [0.5, 0.6, 0.7]):
+        store.save(*scores)
+    assert store.latest_step() == 30
+    assert len(store.folders) == 3
     assert "not allowed to delete" in store.warnings[0]
 
 
@@ -243,14 +305,15 @@ def test_fault_w1_another_world_size_is_refused_by_one_look(tmp_path: Path) -> N
     class Sharded(TorchEngine):
         zero_stage = 2
 
-    Store(tmp_path).store.save(Sharded(tiny_net(), TrainConfig()), _state(0.5), is_best=True)
+    engine = Sharded(tiny_net(), TrainConfig())
+    store = Store(tmp_path).store
+    store.save(engine, _state(0.5), kind="epoch")
+    store.finish(engine)
     asked = StorageCheckpoints(Location.parse(tmp_path), run_id="job-f0-s1", attempt=1, rank=0, world_size=3, keep=0)
     with pytest.raises(VersionError, match=r"written by 1 workers .* this run has 3; set resources\.workers: 1"):
         asked.check_resumable(zero_stage=2)
-    checkpoint = asked.latest()
-    assert checkpoint is not None
     with pytest.raises(VersionError, match="zero_stage: 2, this run has 0"):
-        asked.restore(checkpoint, _engine())
+        asked.restore(_engine())
 
 
 def test_what_is_not_a_checkpoint_is_left_alone(tmp_path: Path) -> None:
@@ -258,12 +321,13 @@ def test_what_is_not_a_checkpoint_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "step-12").mkdir()
     (tmp_path / "step-12" / "x").write_text("mine")
     store = Store(tmp_path, keep=0)
-    store.save(0.5)
-    store.save(0.5, 0.6)
-    assert store.folders == ["notes.txt", "step-00000020-a0", "step-12"]
+    for scores in ([0.5], [0.5, 0.6], [0.5, 0.6, 0.7]):
+        store.save(*scores)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["notes.txt"]
+    assert store.folders == ["step-00000020-a0", "step-00000030-a0", "step-12"]
 
 
-def _checkpoint(step: int, val_dice: float, attempt: int = 0) -> Checkpoint:
+def _checkpoint(step: int, val_dice: float, attempt: int = 0, kind: Kind = "epoch") -> Checkpoint:
     info = CheckpointInfo(
         run_id="r",
         attempt=attempt,
@@ -273,8 +337,10 @@ def _checkpoint(step: int, val_dice: float, attempt: int = 0) -> Checkpoint:
         is_best=False,
         world_size=1,
         zero_stage=0,
+        kind=kind,
+        identity={"data": "a1"},
     )
-    name = Location.parse("/c") / f"step-{step:08d}-a{attempt}"
+    name = Location.parse("/c") / folder_name(step=step, attempt=attempt, kind=kind)
     return Checkpoint(name, Commit(objects=(), info=info.to_json()), info)
 
 
@@ -285,7 +351,7 @@ def _checkpoint(step: int, val_dice: float, attempt: int = 0) -> Checkpoint:
         ([0.5], 0, {1}),
         ([0.5, 0.4, 0.3], 0, {1, 3}),
         ([0.5, 0.4, 0.3], 1, {1, 2, 3}),
-        ([0.1, 0.2, 0.3, 0.4], 0, {4}),
+        ([0.1, 0.2, 0.3, 0.4], 0, {3, 4}),  # the last is the best: another one to fall back on
         ([0.1, 0.2, 0.3, 0.4], 2, {2, 3, 4}),
         ([0.3, 0.3, 0.1], 0, {1, 3}),
         ([math.nan, 0.0, math.nan], 0, {2, 3}),
@@ -297,6 +363,12 @@ def test_retention(scores: list[float], keep: int, expected: set[int]) -> None:
     assert retained(checkpoints, keep) == {f"step-{step:08d}-a0" for step in expected}
 
 
+def test_within_an_epoch_nothing_is_the_best(tmp_path: Path) -> None:
+    checkpoints = [_checkpoint(3, 0.2), _checkpoint(5, math.nan, kind="time"), _checkpoint(7, math.nan, 1, kind="stop")]
+    assert retained(checkpoints, 0) == {"step-00000003-a0", "step-00000007-a1-stop"}
+    assert retained(checkpoints[1:2], 0) == {"step-00000005-a0-time"}
+
+
 def test_info_round_trips_with_an_undefined_dice() -> None:
     info = _checkpoint(3, math.nan).info
     back = CheckpointInfo.from_commit(Commit(objects=(), info=info.to_json()))
@@ -306,60 +378,17 @@ def test_info_round_trips_with_an_undefined_dice() -> None:
         CheckpointInfo.from_commit(Commit(objects=(), info={"kind": "model"}))
 
 
-class ThreadRank(TorchEngine):
-    """One of several ranks that are threads of this process."""
-
-    def __init__(self, rank: int, meeting: "Meeting") -> None:
-        super().__init__(tiny_net(), TrainConfig())
-        self.rank, self._meeting = rank, meeting
-
-    def save(self, folder: Path) -> None:
-        if self.rank == 0:
-            super().save(folder)
-        (folder / f"part-{self.rank}").write_text(f"of rank {self.rank}")
-
-    def all_gather_object(self, value: Any) -> list[Any]:
-        return self._meeting.exchange(self.rank, value)
-
-
-class Meeting:
-    """Where the threads of a fake process group exchange values."""
-
-    def __init__(self, size: int) -> None:
-        self._barrier, self._values = threading.Barrier(size, timeout=20), [b""] * size
-
-    def exchange(self, rank: int, value: Any) -> list[Any]:
-        self._values[rank] = pickle.dumps(value)
-        self._barrier.wait()
-        values = [pickle.loads(data) for data in self._values]
-        self._barrier.wait()
-        return values
-
-
-def _on_two_ranks(action: Callable[[ThreadRank], Any]) -> list[Any]:
-    meeting, outcomes = Meeting(2), [None, None]
-
-    def run(rank: int) -> None:
-        try:
-            outcomes[rank] = action(ThreadRank(rank, meeting))
-        except (CorruptError, OSError) as error:
-            outcomes[rank] = error  # type: ignore[call-overload]
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
-
-
 def _two_rank_store(root: Path, rank: int) -> StorageCheckpoints:
     return StorageCheckpoints(Location.parse(root), run_id="r", attempt=0, rank=rank, world_size=2, keep=0)
 
 
 def test_the_parts_of_all_ranks_are_under_one_commit(tmp_path: Path) -> None:
-    state = _state(0.5)
-    _on_two_ranks(lambda engine: _two_rank_store(tmp_path, engine.rank).save(engine, state, is_best=True))
+    def save(engine: ThreadRank) -> None:
+        store = _two_rank_store(tmp_path, engine.rank)
+        store.save(engine, _state(0.5), kind="epoch")
+        store.finish(engine)
+
+    assert on_two_ranks(save) == [None, None]
     checkpoint = _two_rank_store(tmp_path, 0).latest()
     assert checkpoint is not None
     keys = {record.key for record in checkpoint.commit.objects}
@@ -367,16 +396,29 @@ def test_the_parts_of_all_ranks_are_under_one_commit(tmp_path: Path) -> None:
     assert checkpoint.info.world_size == 2
 
 
-def test_fault_f6_when_one_rank_cannot_write_all_ranks_hear_of_it_and_nothing_is_committed(tmp_path: Path) -> None:
+def test_fault_f6_when_the_disk_of_one_rank_is_full_all_ranks_hear_why_and_nothing_is_committed(tmp_path: Path) -> None:
     def save(engine: ThreadRank) -> None:
         if engine.rank == 1:
             engine.save = lambda folder: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # type: ignore[method-assign,assignment]
-        _two_rank_store(tmp_path, engine.rank).save(engine, _state(0.5), is_best=True)
+        _two_rank_store(tmp_path, engine.rank).save(engine, _state(0.5), kind="epoch")
 
-    outcomes = _on_two_ranks(save)
-    assert [str(outcome) for outcome in outcomes] == ["[Errno 28] No space left on device"] * 2
+    first, second = on_two_ranks(save)
+    assert isinstance(first, CheckpointError)
+    assert first.message == second.message
+    assert "No space left on device" in first.message
+    assert "TMPDIR" in first.message
     assert _two_rank_store(tmp_path, 0).latest() is None
 
 
+def test_fault_f6_too_little_room_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scratch, "free", lambda scratch: 1000)
+    store = Store(tmp_path)
+    with pytest.raises(CheckpointError, match=r"0 MB free, .* needed"):
+        store.save(0.5)
+    assert store.folders == []
+
+
 def test_together_gives_everybody_everything() -> None:
-    assert _on_two_ranks(lambda engine: together(engine, lambda: engine.rank * 10)) == [[0, 10], [0, 10]]
+    assert on_two_ranks(lambda engine: together(engine, lambda: engine.rank * 10)) == [[0, 10], [0, 10]]

@@ -2,6 +2,8 @@
 
 import io
 import math
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,11 @@ from tests.unit.training.fakes import (
     tiny_net,
 )
 from udt_cluster.config.job import TrainConfig
-from udt_cluster.errors import JobFailedError, VersionError
+from udt_cluster.errors import VersionError
 from udt_cluster.training import FitResult, fit
-from udt_cluster.training.loop import _is_finished, _must_save
+from udt_cluster.training.loop import _is_finished
+from udt_cluster.training.protocols import NonFiniteError, PreemptedError
+from udt_cluster.training.saving import Saving
 from udt_cluster.training.state import Best, TrainingState
 
 
@@ -31,8 +35,9 @@ class Run:
 
     def __init__(self, root: Path, *, num_classes: int = 2, cases: int = 6, **recipe: Any) -> None:
         root.mkdir(exist_ok=True)
-        settings = {"epochs": 3, "lr": 0.02, "global_batch_size": 4, "picture_every": 0, **recipe}
-        self.config, self.num_classes = TrainConfig(**settings), num_classes
+        settings: dict[str, Any] = {"epochs": 3, "lr": 0.02, "global_batch_size": 4, "picture_every": 0, **recipe}
+        every = {"checkpoint_every": settings.pop("checkpoint_every")} if "checkpoint_every" in settings else {}
+        self.config, self.num_classes = TrainConfig(**settings).model_copy(update=every), num_classes
         channels = 1 if num_classes == 2 else num_classes
         self.engine = TorchEngine(tiny_net(channels), self.config)
         micro = self.config.micro_batch_size or self.config.global_batch_size
@@ -40,9 +45,9 @@ class Run:
             blobs(12, num_classes=num_classes), global_batch_size=self.config.global_batch_size, micro_batch_size=micro
         )
         self.validation = MemoryEval(blobs(2 * cases, num_classes=num_classes, seed=9), batch_size=5)
-        self.reporter, self.checkpoints = Remembered(), FolderCheckpoints(root)
+        self.reporter, self.checkpoints, self.beats = Remembered(), FolderCheckpoints(root), 0
 
-    def fit(self) -> FitResult:
+    def fit(self, *, interrupt: Callable[[], str | None] = lambda: None) -> FitResult:
         return fit(
             engine=self.engine,
             train=self.train,
@@ -52,7 +57,16 @@ class Run:
             config=self.config,
             num_classes=self.num_classes,
             class_names=("background", *(f"part {k}" for k in range(1, self.num_classes))),
+            interrupt=interrupt,
+            beat=self.count_beat,
         )
+
+    def count_beat(self) -> None:
+        self.beats += 1
+
+    def same_weights(self, other: "Run") -> bool:
+        ours, theirs = self.engine.module.state_dict(), other.engine.module.state_dict()
+        return all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_it_learns_and_reports_every_name_of_the_contract(tmp_path: Path) -> None:
@@ -135,13 +149,84 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert again.checkpoints.saved == []
 
 
-def test_a_resume_in_the_middle_of_an_epoch_starts_at_its_step(tmp_path: Path) -> None:
-    run = Run(tmp_path / "c", epochs=1)
-    checkpoints = run.checkpoints
-    checkpoints.save(run.engine, TrainingState(step=2), is_best=False)
-    result = run.fit()
-    assert result.steps == 3
-    assert len(run.train.seen) == 1
+ALWAYS = timedelta(0)
+"""A checkpoint at every step."""
+
+
+def _comparable(run: Run) -> list[tuple[int, int, dict[str, float]]]:
+    timed = {"samples_per_second", "data_wait_percent", "epoch_seconds"}
+    return [
+        (epoch, step, {name: value for name, value in metrics.items() if name not in timed})
+        for epoch, step, metrics in run.reporter.epochs
+    ]
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 7, 8])
+def test_fault_c5_killed_within_an_epoch_it_ends_with_the_same_weights_and_metrics(tmp_path: Path, after: int) -> None:
+    whole = Run(tmp_path / "whole", checkpoint_every=ALWAYS)
+    whole.fit()
+    cut = Run(tmp_path / "cut", checkpoint_every=ALWAYS)
+    step = cut.engine.step
+
+    def die(*args: Any) -> Any:
+        if len(cut.train.seen) > after:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    cut.engine.step = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit()
+    assert cut.checkpoints.saved[-1][1] == after
+    torch.manual_seed(123)
+    rest = Run(tmp_path / "cut", checkpoint_every=ALWAYS)
+    rest.fit()
+    assert rest.same_weights(whole)
+    assert _comparable(rest) == _comparable(whole)
+    assert rest.train.seen == whole.train.seen[after:]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 9])
+def test_fault_f5_asked_to_stop_it_saves_that_very_step_and_nothing_is_lost(tmp_path: Path, after: int) -> None:
+    whole = Run(tmp_path / "whole")
+    whole.fit()
+    cut = Run(tmp_path / "cut")
+    with pytest.raises(PreemptedError, match=rf"stopped at step {after}: the node goes") as caught:
+        cut.fit(interrupt=lambda: "the node goes" if len(cut.train.seen) >= after else None)
+    assert (caught.value.reason, caught.value.step) == ("the node goes", after)
+    assert cut.checkpoints.saved[-1] == ((after - 1) // 3, after, "stop")
+    rest = Run(tmp_path / "cut")
+    rest.fit()
+    assert rest.same_weights(whole)
+    assert _comparable(rest) == _comparable(whole)
+    assert rest.train.seen == whole.train.seen[after:]
+
+
+def test_fault_f5_asked_to_stop_while_validating_it_validates_again(tmp_path: Path) -> None:
+    whole = Run(tmp_path / "whole", cases=30)
+    whole.fit()
+    cut = Run(tmp_path / "cut", cases=30)
+    predict, asked = cut.engine.predict, []
+
+    def ask_during(images: Any) -> Any:
+        asked.append("now")
+        return predict(images)
+
+    cut.engine.predict = ask_during  # type: ignore[method-assign]
+    with pytest.raises(PreemptedError, match="stopped at step 3"):
+        cut.fit(interrupt=lambda: "shrinking" if asked else None)
+    assert len(asked) < cut.validation.num_batches_max
+    assert cut.checkpoints.saved == [(0, 3, "stop")]
+    rest = Run(tmp_path / "cut", cases=30)
+    rest.fit()
+    assert rest.same_weights(whole)
+    assert _comparable(rest) == _comparable(whole)
+    assert rest.engine.syncs == 2  # the statistics of the first epoch were made equal before they were saved
+
+
+def test_a_sign_of_life_at_every_step_and_validation_batch(tmp_path: Path) -> None:
+    run = Run(tmp_path / "c", epochs=2)
+    run.fit()
+    assert run.beats == 2 * (3 + run.validation.num_batches_max) + 1
 
 
 def test_another_number_of_steps_per_epoch_is_refused(tmp_path: Path) -> None:
@@ -152,12 +237,14 @@ def test_another_number_of_steps_per_epoch_is_refused(tmp_path: Path) -> None:
 
 
 def test_early_stopping_saves_the_last_epoch(tmp_path: Path) -> None:
-    run = Run(tmp_path / "c", epochs=50, lr=1e-9, schedule="constant", early_stopping=2, checkpoint_every="10h")
+    run = Run(
+        tmp_path / "c", epochs=50, lr=1e-9, schedule="constant", early_stopping=2, checkpoint_every=timedelta(hours=10)
+    )
     result = run.fit()
     assert result.stopped_early
     assert result.last_epoch == result.best_epoch + 2
-    assert run.checkpoints.saved[-1] == (result.last_epoch, False)
-    assert (result.best_epoch, True) in run.checkpoints.saved
+    assert run.checkpoints.saved[-1] == (result.last_epoch, result.steps, "epoch")
+    assert (result.best_epoch, 3 * result.best_epoch, "epoch") in run.checkpoints.saved
 
 
 def test_fault_f1_nan_stops_before_the_step_and_names_the_samples(tmp_path: Path) -> None:
@@ -167,7 +254,7 @@ def test_fault_f1_nan_stops_before_the_step_and_names_the_samples(tmp_path: Path
     bad = int(next(batch for epoch, batch in _orders(poisoned.train, 4) if epoch == 3)[1])
     poisoned.train.data.images[bad, 0, 0, 0] = math.nan
     before = len(list(poisoned.checkpoints.root.iterdir()))
-    with pytest.raises(JobFailedError, match=r"epoch 4, step 1[0-2]: .*nan.*samples \[[0-9, ]*\]") as caught:
+    with pytest.raises(NonFiniteError, match=r"epoch 4, step 1[0-2]: .*nan.*samples \[[0-9, ]*\]") as caught:
         poisoned.fit()
     named = caught.value.message.split("samples [")[1].split("]")[0].split(", ")
     assert str(bad) in named
@@ -186,15 +273,15 @@ def test_fault_f1_weights_that_became_nan_in_the_last_step_are_never_saved(tmp_p
     run = Run(tmp_path / "c", epochs=1)
     step = run.engine.step
 
-    def ruin_the_last(micro_batches: Any, loss_function: Any) -> Any:
-        result = step(micro_batches, loss_function)
+    def ruin_the_last(*args: Any) -> Any:
+        result = step(*args)
         if len(run.train.seen) == run.train.steps_per_epoch:
             with torch.no_grad():
                 next(run.engine.module.parameters()).fill_(math.nan)
         return result
 
     run.engine.step = ruin_the_last  # type: ignore[method-assign]
-    with pytest.raises(JobFailedError, match="validation loss is nan after epoch 1"):
+    with pytest.raises(NonFiniteError, match="validation loss is nan after epoch 1"):
         run.fit()
     assert list(run.checkpoints.root.iterdir()) == []
     assert run.reporter.epochs == []
@@ -211,21 +298,71 @@ def test_pictures_come_at_the_first_epoch_and_then_in_their_turn(tmp_path: Path)
     assert Image.open(io.BytesIO(run.reporter.pictures[0][1])).format == "PNG"
 
 
+def test_fault_f1_weights_that_became_nan_within_an_epoch_are_never_saved(tmp_path: Path) -> None:
+    run = Run(tmp_path / "c", epochs=1, checkpoint_every=ALWAYS)
+    step = run.engine.step
+
+    def ruin_the_second(*args: Any) -> Any:
+        result = step(*args)
+        if len(run.train.seen) == 2:
+            with torch.no_grad():
+                next(run.engine.module.parameters()).fill_(math.inf)
+        return result
+
+    run.engine.step = ruin_the_second  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match=r"the weights are not finite after the last step, in 0\.weight"):
+        run.fit()
+    assert run.checkpoints.saved == [(0, 1, "time")]
+
+
 @pytest.mark.parametrize(
-    ("every", "seconds", "epoch", "best_epoch", "expected"),
+    ("every", "seconds", "epoch", "is_last", "expected"),
     [
-        ("epoch", 0, 3, 1, True),
-        ("10m", 599, 3, 1, False),
-        ("10m", 600, 3, 1, True),
-        ("10m", 0, 3, 3, True),
-        ("10m", 0, 9, 1, True),
+        ("epoch", 0, 3, False, True),
+        ("10m", 599, 3, False, False),
+        ("10m", 600, 3, False, True),
+        ("10m", 0, 1, False, True),  # the best
+        ("10m", 0, 9, True, True),
     ],
 )
-def test_when_a_checkpoint_is_due(every: str, seconds: float, epoch: int, best_epoch: int, expected: bool) -> None:
-    config = TrainConfig(epochs=9, checkpoint_every=every)
-    assert isinstance(config.checkpoint_every, timedelta) == (every != "epoch")
-    state = TrainingState(epoch=epoch, step=epoch, best=Best(epoch=best_epoch, val_dice=0.5))
-    assert _must_save(state, config, seconds) is expected
+def test_when_the_end_of_an_epoch_is_saved(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: str,
+    seconds: float,
+    epoch: int,
+    *,
+    is_last: bool,
+    expected: bool,
+) -> None:
+    run = Run(tmp_path / "c")
+    saving = Saving(run.engine, run.checkpoints, TrainConfig(checkpoint_every=every), lambda: None, lambda: None)
+    now = time.monotonic() + seconds
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    state = TrainingState(epoch=epoch, step=epoch, best=Best(epoch=1, val_dice=0.5))
+    saving.after_epoch(state, is_last=is_last)
+    assert run.checkpoints.saved == ([(epoch, epoch, "epoch")] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("every", "seconds", "rank", "busy", "due"),
+    [
+        ("epoch", 10**6, 0, False, False),
+        ("10m", 599, 0, False, False),
+        ("10m", 601, 0, False, True),
+        ("10m", 601, 1, False, False),  # the clock is rank 0's
+        ("10m", 601, 0, True, False),  # one upload at a time
+    ],
+)
+def test_when_a_checkpoint_is_due_within_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: str, seconds: float, rank: int, *, busy: bool, due: bool
+) -> None:
+    run = Run(tmp_path / "c")
+    run.engine.rank, run.checkpoints.busy = rank, busy
+    saving = Saving(run.engine, run.checkpoints, TrainConfig(checkpoint_every=every), lambda: None, lambda: None)
+    now = time.monotonic() + seconds
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert saving.flags() == (False, due, False)
 
 
 @pytest.mark.parametrize(

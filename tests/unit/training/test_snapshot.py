@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from udt_cluster.config.job import TrainConfig
 from udt_cluster.errors import CorruptError, VersionError
 from udt_cluster.training import snapshot
 from udt_cluster.training.losses import dice_bce
+from udt_cluster.training.protocols import NonFiniteError
 from udt_cluster.training.recipe import build_optimizer
 
 
@@ -65,14 +67,63 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         snapshot.load_optimizer(torch.optim.Adam(smaller.parameters()), smaller, tmp_path)
 
 
-def test_random_state(tmp_path: Path) -> None:
-    snapshot.seed_all(3, rank=1)
-    snapshot.save_random_state(tmp_path, rank=1)
-    expected = torch.rand(4)
-    torch.rand(100)
-    assert snapshot.load_random_state(tmp_path, rank=1)
-    assert torch.equal(torch.rand(4), expected)
-    assert not snapshot.load_random_state(tmp_path, rank=2)
+def _with_statistics(value: float) -> torch.nn.Module:
+    model = tiny_net()
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.fill_(value)
+    return model
+
+
+def _load(model: torch.nn.Module, folder: Path, *, rank: int, ranks: int) -> None:
+    snapshot.load_rank_state(model, folder, rank=rank, saved_ranks=2, ranks=ranks, seed=7)
+
+
+def test_each_rank_gets_its_random_state_and_its_statistics_back(tmp_path: Path) -> None:
+    expected = []
+    for rank in range(2):
+        model = _with_statistics(rank + 0.5)
+        snapshot.seed_all(3, rank=rank)
+        snapshot.save_rank_state(model, tmp_path, rank=rank)
+        expected.append(torch.rand(4))
+    for rank in range(2):
+        model = tiny_net()
+        _load(model, tmp_path, rank=rank, ranks=2)
+        assert torch.equal(torch.rand(4), expected[rank])
+        assert torch.equal(model[1].running_mean, torch.full((8,), rank + 0.5))
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_another_number_of_ranks_takes_the_mean_of_the_statistics(tmp_path: Path, ranks: int) -> None:
+    for rank in range(2):
+        model = _with_statistics(rank + 0.5)
+        snapshot.seed_all(3, rank=rank)
+        snapshot.save_rank_state(model, tmp_path, rank=rank)
+    draws = []
+    for rank in range(ranks):
+        model = tiny_net()
+        _load(model, tmp_path, rank=rank, ranks=ranks)
+        assert torch.equal(model[1].running_var, torch.full((8,), 1.0))
+        draws.append(torch.rand(1).item())
+    assert len(set(draws)) == ranks
+
+
+def test_a_rank_without_its_part_is_refused(tmp_path: Path) -> None:
+    snapshot.save_rank_state(tiny_net(), tmp_path, rank=0)
+    with pytest.raises(CorruptError, match=r"there is no rank-00001\.safetensors, the part of rank 1"):
+        _load(tiny_net(), tmp_path, rank=1, ranks=2)
+    with pytest.raises(CorruptError, match=r"does not fit the network: it differs in \['1\.running_mean'"):
+        _load(torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3)), tmp_path, rank=0, ranks=2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_fault_f1_weights_that_are_not_finite_are_not_written(tmp_path: Path, value: float) -> None:
+    model = tiny_net()
+    with torch.no_grad():
+        model[4].bias.fill_(value)
+    with pytest.raises(NonFiniteError, match=r"in 4\.bias \(1 tensors\)"):
+        snapshot.save_weights(model.state_dict(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_seeds_differ_by_seed_and_rank_and_by_nothing_else() -> None:

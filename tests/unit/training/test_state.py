@@ -42,7 +42,15 @@ def test_json_and_pickle_round_trip_with_nan() -> None:
         assert back.best == state.best
 
 
+def test_a_position_within_an_epoch_round_trips_bit_for_bit() -> None:
+    state = _run(0.5).within_epoch(step=5, sums={"loss": 0.1 + 0.2, "loss_dice": 1 / 3}, seconds=12.25)
+    assert TrainingState.from_json(state.to_json()) == state
+    assert not state.is_best  # the best epoch is another checkpoint
+    after = state.after_epoch(step=6, metrics={"val_dice": 0.75})
+    assert (after.partial, after.epoch, after.is_best) == (None, 2, True)
+
+
 def test_a_state_of_another_version_is_refused() -> None:
-    newer = TrainingState().to_json().replace('"version": 1', '"version": 2')
-    with pytest.raises(VersionError, match="version 2, this udt-cluster reads 1"):
+    newer = TrainingState().to_json().replace('"version": 2', '"version": 3')
+    with pytest.raises(VersionError, match="version 3, this udt-cluster reads 2"):
         TrainingState.from_json(newer)
