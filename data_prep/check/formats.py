@@ -5,13 +5,20 @@ import io
 import warnings
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import aff2axcodes
 from PIL import Image
+
+from data_prep.readers.volume import MOST_APART
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 _NIFTI_START = 1024
+_SMALLEST = 1e-12
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError, zlib.error)
 
 
@@ -45,6 +52,35 @@ def decisions(data: bytes, *, is_image: bool, is_label: bool) -> tuple[str, ...]
         return ()
 
 
+def doubts(data: bytes) -> tuple[str, ...]:
+    """Lines about a file that says two things, of which one was taken; none of a file that cannot be read."""
+    if data[:2] != b"\x1f\x8b" and data[344:348] not in (b"n+1\0", b"ni1\0"):
+        return ()
+    try:
+        return tuple(_two_places(_header(data)))
+    except _UNREADABLE:
+        return ()
+
+
+def _two_places(header: Any) -> Iterator[str]:
+    """A NIfTI may say twice where it lies."""
+    if header is None or not (int(header["sform_code"]) and int(header["qform_code"])):
+        return
+    sform, qform = header.get_sform(), header.get_qform()
+    ends = np.stack(np.meshgrid(*([0, side - 1] for side in header.get_data_shape()[:3]), [1]), axis=-1).reshape(-1, 4)
+    apart = np.abs((sform - qform) @ ends.T).max() / max(float(voxel_sizes(sform).min()), _SMALLEST)
+    if not apart <= MOST_APART:
+        one, other = _described(sform), _described(qform)
+        how = f"sform {one}, qform {other}" if one != other else f"both {one}, in another place or turned a little"
+        yield f"the header says twice where the volume lies, and not the same: {how}; the sform is taken"
+
+
+def _described(affine: npt.NDArray[np.float64]) -> str:
+    """Such as `RAS 1 x 1 x 2.5 mm`: where the axes lead to, and how large a voxel is."""
+    axes = "".join(name or "?" for name in aff2axcodes(affine))
+    return f"{axes} {' x '.join(f'{mm:.3g}' for mm in voxel_sizes(affine))} mm"
+
+
 def _picture(data: bytes, *, is_image: bool, is_label: bool) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -67,14 +103,21 @@ def _picture(data: bytes, *, is_image: bool, is_label: bool) -> Iterator[str]:
         yield "JPEG image: compressed with loss before it came here"
 
 
-def _nifti(data: bytes) -> Iterator[str]:
+def _header(data: bytes) -> Any:
+    """The NIfTI header of a file, or None."""
     if data[:2] == b"\x1f\x8b":
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             data = stream.read(_NIFTI_START)
-    kind = next((k for k in (nib.Nifti1Header, nib.Nifti2Header) if k.may_contain_header(data[: k.sizeof_hdr])), None)
-    if kind is None:
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if kind.may_contain_header(data[: kind.sizeof_hdr]):
+            return kind.from_fileobj(io.BytesIO(data[: kind.sizeof_hdr]), check=False)
+    return None
+
+
+def _nifti(data: bytes) -> Iterator[str]:
+    header = _header(data)
+    if header is None:
         return
-    header = kind.from_fileobj(io.BytesIO(data[: kind.sizeof_hdr]), check=False)
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         yield "values are scaled by the slope and intercept of the header"

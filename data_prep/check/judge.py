@@ -18,6 +18,13 @@ _TRACES: dict[str, tuple[Severity, str]] = {
 _LONGEST_ID = 200
 
 
+def of_places(survey: Survey) -> Iterator[Finding]:
+    """D2: headers that say two things."""
+    remedy = "Find out which is right, and write it to both (nibabel: set_sform, set_qform)."
+    for line, tally in sorted(survey.doubts.items()):
+        yield _finding("D2", "warning", line, tally, remedy=remedy)
+
+
 def of_values(survey: Survey) -> Iterator[Finding]:
     """D5: what the readers decided, and values of several kinds."""
     for line, tally in sorted(survey.decisions.items()):

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.adapters import get as get_adapter
 from data_prep.case import Case, CaseError, CaseSummary
-from data_prep.check.formats import decisions, is_known
+from data_prep.check.formats import decisions, doubts, is_known
 from data_prep.check.sources import WatchedSource
 from data_prep.preparation import prepare_case
 from data_prep.privacy import Trace, traces
@@ -36,6 +36,7 @@ class Look:
         lost_classes: Classes that have pixels in the files, and none at the size of a sample.
         empty_slices: Slices without foreground.
         decisions: (file, what a reader decided about it).
+        doubts: (file, of two things that it says).
         traces: (file, where it has text about a person).
         known: Files that are empty or begin as an allowed format.
         num_bytes: Of its files.
@@ -48,6 +49,7 @@ class Look:
     lost_classes: tuple[int, ...] = ()
     empty_slices: int = 0
     decisions: tuple[tuple[str, str], ...] = ()
+    doubts: tuple[tuple[str, str], ...] = ()
     traces: tuple[tuple[str, Trace], ...] = ()
     known: frozenset[str] = frozenset()
     num_bytes: int = 0
@@ -59,6 +61,7 @@ class _Seen:
 
     case: Case
     decisions: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[tuple[str, str]] = field(default_factory=list)
     traces: list[tuple[str, Trace]] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
@@ -71,6 +74,7 @@ class _Seen:
             self.known.add(key)
         images, labels = key in self.case.images, key in self.case.labels
         self.decisions += [(key, line) for line in decisions(data, is_image=images, is_label=labels and not images)]
+        self.doubts += [(key, line) for line in doubts(data)]
         self.traces += [(key, trace) for trace in traces(data)]
 
 
@@ -88,6 +92,7 @@ def look(task: LookTask) -> Look:
     return replace(
         found,
         decisions=tuple(seen.decisions),
+        doubts=tuple(seen.doubts),
         traces=tuple(seen.traces),
         known=frozenset(seen.known),
         num_bytes=sum(seen.files.values()),

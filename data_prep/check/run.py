@@ -130,6 +130,7 @@ def _judge(check: _Check, discovery: Discovery, survey: Survey, *, upload: bool)
         check.add([Finding(row="D4", severity="warning", message=line) for line in warnings])
     except DataError as error:
         check.add([Finding(row="D4", severity="refused", message=error.message, remedy="Say data.group_by: case.")])
+    check.add(list(judge.of_places(survey)))
     check.add(list(judge.of_values(survey)))
     check.add(list(judge.of_classes(survey)))
     check.add(list(judge.of_privacy(survey, discovery, check.config, upload=upload)))

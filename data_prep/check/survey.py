@@ -59,6 +59,7 @@ class Survey:
     empty_cases: Tally = field(default_factory=Tally)
     lost: dict[int, Tally] = field(default_factory=dict)
     decisions: dict[str, Tally] = field(default_factory=dict)
+    doubts: dict[str, Tally] = field(default_factory=dict)
     traces: dict[tuple[str, str], Tally] = field(default_factory=dict)
     num_bytes: int = 0
     _presence: list[npt.NDArray[np.bool_]] = field(default_factory=list)
@@ -72,6 +73,8 @@ class Survey:
         self.num_bytes += look.num_bytes
         for file, line in look.decisions:
             self.decisions.setdefault(line, Tally()).add(case.id, file)
+        for file, line in look.doubts:
+            self.doubts.setdefault(line, Tally()).add(case.id, file)
         for file, trace in look.traces:
             self._add_trace(case, file, trace)
         if look.summary is None or look.statistics is None:

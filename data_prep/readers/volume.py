@@ -18,7 +18,8 @@ _PLANES: dict[SliceAxis, tuple[int, int, int]] = {
     "sagittal": (1, 2, 0),
 }
 """Which axes of the body (0 = right, 1 = front, 2 = head) W, H and D are."""
-_MOST_APART = 0.1
+MOST_APART = 0.1
+"""Voxels by which the corners of two grids may differ."""
 _REMEDY = "resample it to the image's grid (nearest neighbour for masks), or correct its header"
 
 
@@ -82,6 +83,6 @@ def grid_difference(image: Volume, label: Volume, what: str = "the mask") -> str
     depth, height, width = image.grid
     ends = np.stack(np.meshgrid([0, width - 1], [0, height - 1], [0, depth - 1], [1]), axis=-1).reshape(-1, 4)
     apart = np.abs((image.affine - label.affine) @ ends.T).max() / image.spacing.min()
-    if apart <= _MOST_APART:
+    if apart <= MOST_APART:
         return None
     return f"{what} lies {apart:.1f} voxels away from the image (their affines differ); {_REMEDY}"

@@ -1,72 +1,31 @@
-"""NIfTI data sets, Synapse and arrays: what is found in which layout, what is read, and what is refused."""
+"""NIfTI data sets: what is found in which layout, what is read, and what is refused."""
 
 import gzip
 import json
 import tracemalloc
-import zipfile
 from collections import Counter
 from pathlib import Path
 
-import h5py
 import nibabel as nib
 import numpy as np
 import pytest
 
 from data_prep import FileIndex, InProcessExecutor, adapters, prepare
-from data_prep.case import CaseError, Discovery, RawCase
-from data_prep.readers import ReaderError, read_hdf5
-from data_prep.readers.arrays import read_npz
-from udt_cluster.config.data import DataConfig
+from tests.volume_sources import (
+    SHIFTED,
+    classes,
+    complaints,
+    config,
+    discover,
+    image,
+    mask,
+    nifti,
+    read,
+    read_complaints,
+)
 from udt_cluster.data import DataStore
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Location
-
-SHAPE = (5, 4, 3)
-SHIFTED = np.diag([1.0, 2.0, 3.0, 1.0])
-
-
-def config(source: Path, adapter: str, **fields: object) -> DataConfig:
-    return DataConfig.model_validate({"source": str(source), "adapter": adapter, "size": (32, 32), **fields})
-
-
-def discover(config: DataConfig) -> Discovery:
-    return adapters.get(config.adapter).discover(Location.parse(config.source), config)
-
-
-def read(config: DataConfig, number: int = 0) -> RawCase:
-    return adapters.get(config.adapter).read(Location.parse(config.source), discover(config).cases[number], config)
-
-
-def complaints(config: DataConfig) -> tuple[str, ...]:
-    with pytest.raises(DataError) as error:
-        discover(config)
-    return error.value.problems
-
-
-def read_complaints(config: DataConfig, number: int = 0) -> tuple[str, ...]:
-    with pytest.raises(CaseError) as error:
-        read(config, number)
-    return error.value.problems
-
-
-def classes(config: DataConfig) -> tuple[str, ...]:
-    return adapters.get(config.adapter).class_names(config)
-
-
-def nifti(path: Path, voxels: np.ndarray, affine: np.ndarray = SHIFTED) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels, affine), path)
-
-
-def image(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-900, 900, shape, dtype=np.int16)
-
-
-def mask(*values: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    labels = np.zeros(shape, np.uint8)
-    labels.ravel()[: len(values)] = values
-    return labels
-
 
 MSD = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}
 NNUNET = {
@@ -377,134 +336,6 @@ def test_slope_and_intercept_of_a_real_file_are_applied_in_float32(udt_test_data
     assert float(raw.image.mean(dtype=np.float64)) == pytest.approx(float(reference.mean()), rel=1e-6)
 
 
-ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
-
-
-@pytest.fixture
-def transunet(tmp_path: Path) -> Path:
-    """Two training scans as slices, one test scan as a volume, and the lists."""
-    for folder in ("train_npz", "test_vol_h5", "lists/lists_Synapse"):
-        (tmp_path / folder).mkdir(parents=True)
-    lines = []
-    for scan, depth in (("case0005", 12), ("case0010", 2)):
-        for number in range(depth):
-            np.savez(
-                tmp_path / "train_npz" / f"{scan}_slice{number:03d}.npz",
-                image=np.full((6, 8), number / 100, np.float32),
-                label=mask(8, 1, shape=(6, 8)).astype(np.float32),
-            )
-            lines.append(f"{scan}_slice{number:03d}\n")
-    with h5py.File(tmp_path / "test_vol_h5" / "case0008.npy.h5", "w") as file:
-        file["image"] = np.zeros((4, 6, 8), np.float32)
-        file["label"] = mask(5, shape=(4, 6, 8)).astype(np.float32)
-    (tmp_path / "lists/lists_Synapse/train.txt").write_text("".join(reversed(lines)))
-    (tmp_path / "lists/lists_Synapse/test_vol.txt").write_text("case0008\n")
-    return tmp_path
-
-
-def test_synapse_slices_become_the_volumes_of_patients(transunet: Path) -> None:
-    settings = config(transunet, "synapse")
-    found = discover(settings)
-    assert [(case.id, case.group, case.split) for case in found.cases] == [
-        ("case0005", "case0005", "train"),
-        ("case0008", "case0008", "test"),
-        ("case0010", "case0010", "train"),
-    ]
-    assert found.patients_known
-    assert classes(settings) == ("background", *ORGANS)
-    raw = read(settings)
-    assert raw.image.shape == (12, 1, 6, 8)
-    assert raw.image[:, 0, 0, 0].tolist() == pytest.approx([number / 100 for number in range(12)])
-    assert set(np.unique(raw.label)) == {0, 1, 8}
-    assert np.isnan(raw.spacing).all()
-    assert read(settings, 1).label.shape == (4, 6, 8)
-
-
-def test_synapse_without_lists_goes_by_the_folders(transunet: Path) -> None:
-    for path in (transunet / "lists/lists_Synapse").iterdir():
-        path.unlink()
-    found = discover(config(transunet, "synapse"))
-    assert [case.split for case in found.cases] == ["train", "test", "train"]
-
-
-def test_synapse_lists_and_files_must_agree(transunet: Path) -> None:
-    (transunet / "train_npz" / "case0005_slice000.npz").unlink()
-    (transunet / "train_npz" / "case0005_slice004.npz").unlink()
-    (transunet / "lists/lists_Synapse/test_vol.txt").write_text("case0008\ncase0010\ncase0099\nwhat\n")
-    problems = complaints(config(transunet, "synapse"))
-    for expected in (
-        "case0005_slice000: listed in lists/lists_Synapse/train.txt, but there is no such file",
-        "case0005_slice000.npz: missing between the slices",
-        "case0005_slice004.npz: missing between the slices",
-        "case0010_slice001: listed for test and for train",
-        "case0099: listed in",
-        "'what' in lists/lists_Synapse/test_vol.txt is no case",
-    ):
-        assert any(expected in problem for problem in problems), expected
-
-
-def test_synapse_unlisted_scans_are_left_out_and_said(transunet: Path) -> None:
-    (transunet / "lists/lists_Synapse/test_vol.txt").write_text("")
-    found = discover(config(transunet, "synapse"))
-    assert [case.id for case in found.cases] == ["case0005", "case0010"]
-    assert "case0008" in found.warnings[0]
-
-
-def test_synapse_values_that_are_windowed_already_are_not_windowed_again(transunet: Path) -> None:
-    with pytest.raises(DataError, match=r"windowed already, to 0\.\.1"):
-        discover(config(transunet, "synapse", normalize="ct_window"))
-    assert discover(config(transunet, "synapse", normalize="ct_window", window=[0, 1])).cases
-
-
-def test_fault_d1_d3_synapse_every_bad_slice_is_named(transunet: Path) -> None:
-    folder = transunet / "train_npz"
-    (folder / "case0005_slice001.npz").write_bytes((folder / "case0005_slice001.npz").read_bytes()[:300])
-    picture = np.zeros((6, 8), np.float32)
-    np.savez(folder / "case0005_slice003.npz", image=picture, label=np.full((6, 8), 0.37))
-    np.savez(folder / "case0005_slice005.npz", image=picture, label=np.zeros((6, 9)))
-    np.savez(folder / "case0005_slice007.npz", image=picture)
-    np.savez(folder / "case0005_slice009.npz", image=np.full((6, 8), np.inf), label=picture)
-    problems = read_complaints(config(transunet, "synapse"))
-    for problem, (number, reason) in zip(
-        problems,
-        ((1, "broken or truncated .npz"), (3, "unexpected label values 0.37 (48 pixels)"),
-         (5, "the mask has the shape"), (7, "has no array label; the file holds 1 in all"), (9, "NaN or infinite")),
-        strict=True,
-    ):  # fmt: skip
-        assert problem.startswith(f"train_npz/case0005_slice{number:03d}.npz: ")
-        assert reason in problem
-
-
-@pytest.mark.parametrize("folder", ["", "RawData/Training"])
-def test_synapse_raw_scans_keep_hounsfield_units_and_have_the_same_organs(tmp_path: Path, folder: str) -> None:
-    structures = mask(*range(14))
-    for number in (5, 8):
-        nifti(tmp_path / folder / "img" / f"img{number:04d}.nii.gz", image(number))
-        nifti(tmp_path / folder / "label" / f"label{number:04d}.nii.gz", structures)
-    nifti(tmp_path / "RawData" / "Testing" / "img" / "img0061.nii.gz", image())
-    settings = config(tmp_path, "synapse", normalize="ct_window")
-    found = discover(settings)
-    assert [(case.id, case.group, case.split) for case in found.cases] == [
-        ("case0005", "case0005", "train"),
-        ("case0008", "case0008", "test"),
-    ]
-    assert "1 scans lie in folders without any mask" in found.warnings[0]
-    raw = read(settings)
-    assert np.array_equal(raw.image[:, 0], image(5).transpose(2, 1, 0))
-    organs = raw.label.transpose(2, 1, 0).ravel()[:14].tolist()
-    by_value = dict(enumerate(organs))
-    names = {value: (*ORGANS, "background")[index - 1] for value, index in by_value.items()}
-    assert names == {
-        **dict.fromkeys((0, 5, 9, 10, 12, 13), "background"),
-        1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gallbladder", 6: "liver", 7: "stomach", 8: "aorta",
-        11: "pancreas",
-    }  # fmt: skip
-    nifti(tmp_path / folder / "label" / "label0005.nii.gz", mask(14))
-    assert "label0005.nii.gz: unexpected label values 14 (1 pixels)" in read_complaints(settings)[0]
-    (tmp_path / folder / "label" / "label0008.nii.gz").unlink()
-    assert "img0008.nii.gz: there is no mask" in complaints(settings)[0]
-
-
 @pytest.mark.parametrize("adapter", ["nifti", "synapse", "arrays", "dicom"])
 def test_a_source_that_is_not_there_or_something_else(tmp_path: Path, adapter: str) -> None:
     with pytest.raises(DataError, match="nothing is there"):
@@ -513,108 +344,3 @@ def test_a_source_that_is_not_there_or_something_else(tmp_path: Path, adapter: s
     (tmp_path / "other" / "readme.md").write_text("hello")
     with pytest.raises(DataError, match=r"no dataset\.json|no Synapse data set|there are no (files|DICOM images)"):
         discover(config(tmp_path / "other", adapter))
-
-
-def save_arrays(path: Path, **values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npz":
-        np.savez_compressed(path, **values)
-        return
-    with h5py.File(path, "w") as file:
-        for name, array in values.items():
-            file[name] = array
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".h5"])
-@pytest.mark.parametrize(
-    ("shape", "label", "stored"),
-    [
-        ((6, 8), (6, 8), (1, 1, 6, 8)),
-        ((5, 6, 8), (5, 6, 8), (5, 1, 6, 8)),
-        ((6, 8, 3), (6, 8), (1, 3, 6, 8)),
-        ((5, 6, 8, 2), (5, 6, 8), (5, 2, 6, 8)),
-    ],
-)
-def test_arrays_of_every_shape(
-    tmp_path: Path, suffix: str, shape: tuple[int, ...], label: tuple[int, ...], stored: tuple[int, ...]
-) -> None:
-    values = np.random.default_rng(0).integers(0, 2000, shape, np.uint16)
-    save_arrays(tmp_path / "sub" / f"x{suffix}", scan=values, seg=mask(2, 9, shape=label))
-    settings = config(
-        tmp_path,
-        "arrays",
-        arrays={"image": "scan", "label": "seg"},
-        classes=["a", "b"],
-        label_values=[9, 2],
-    )
-    assert [case.id for case in discover(settings).cases] == ["sub/x"]
-    raw = read(settings)
-    assert raw.image.shape == stored
-    assert raw.image.flags.c_contiguous
-    with_channels = values if values.ndim > len(label) else values[..., None]
-    assert np.array_equal(np.moveaxis(raw.image, 1, -1).reshape(with_channels.shape), with_channels)
-    assert raw.label.ravel()[:3].tolist() == [2, 1, 0]
-    assert raw.label.shape == (stored[0], *stored[2:])
-
-
-def test_fault_d2_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    for shape, label in (((3, 6, 8), (6, 8)), ((6, 8, 5), (6, 8)), ((6, 9), (6, 8)), ((8,), (8,))):
-        save_arrays(tmp_path / "x.npz", image=np.zeros(shape, np.uint8), label=np.zeros(label, np.uint8))
-        (problem,) = read_complaints(config(tmp_path, "arrays"))
-        assert problem.startswith(f"x.npz: the image has the shape {shape}, the label {label}")
-        assert "transpose and save it again" in problem
-
-
-def npz_bytes(tmp_path: Path, header: bytes, content: bytes) -> bytes:
-    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.npy", header + content)
-    return (tmp_path / "x.npz").read_bytes()
-
-
-def npy_header(shape: str) -> bytes:
-    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}\n".encode()
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
-
-def test_fault_s3_s7_npz_never_unpickles_and_claims_no_more_than_it_holds(tmp_path: Path) -> None:
-    np.savez(tmp_path / "o.npz", a=np.array([{"x": 1}], dtype=object))
-    with pytest.raises(ReaderError, match="objects are never read"):
-        read_npz((tmp_path / "o.npz").read_bytes(), "a")
-    with pytest.raises(ReaderError, match=r"not as many values as its shape \(30000, 30000, 100\) says"):
-        read_npz(npz_bytes(tmp_path, npy_header("(30000, 30000, 100)"), bytes(800)), "a")
-    assert read_npz(npz_bytes(tmp_path, npy_header("(2, 50)"), bytes(800)), "a")[0].shape == (2, 50)
-    data = bytearray(npz_bytes(tmp_path, npy_header("(2, 50)"), bytes(800)))
-    place = data.index(b"PK\x01\x02")
-    data[place + 24 : place + 28] = (2**32 - 2).to_bytes(4, "little")
-    with pytest.raises(ReaderError, match=r"a\.npy claims 4,294,967,294 bytes"):
-        read_npz(bytes(data), "a")
-    for damaged in (b"", b"PK\x03\x04", b"no archive", bytes(data[:150])):
-        with pytest.raises(ReaderError, match="broken or truncated"):
-            read_npz(damaged, "a")
-
-
-def test_fault_s7_hdf5_claims_no_more_than_it_holds_and_reads_no_other_file(tmp_path: Path) -> None:
-    path, other = tmp_path / "x.h5", tmp_path / "secret.h5"
-    with h5py.File(other, "w") as file:
-        file["image"] = np.zeros(3)
-    with h5py.File(path, "w") as file:
-        file.create_dataset("huge", (30000, 30000, 100), "f8", chunks=(100, 100, 1))
-        file.create_dataset("large", (1000, 1000, 100), "f8", chunks=(100, 100, 1))
-        file["elsewhere"] = h5py.ExternalLink(str(other), "image")
-        file["group/inside"] = np.arange(4)
-        file["text"] = "hello"
-        layout = h5py.VirtualLayout((3,), "f8")
-        layout[:] = h5py.VirtualSource(str(other), "image", (3,))
-        file.create_virtual_dataset("virtual", layout)
-    data = path.read_bytes()
-    for name, message in (
-        ("huge", "huge claims 720,000,000,000 bytes; at most"),
-        ("large", "large claims 800,000,000 bytes, more than 0 stored bytes"),
-        ("elsewhere", "elsewhere is a link to elsewhere"),
-        ("virtual", "virtual lies in other files"),
-        ("text", "text has values of type"),
-        ("group/absent", "has no data set group/absent"),
-    ):
-        with pytest.raises(ReaderError, match=message):
-            read_hdf5(data, name)
-    assert read_hdf5(data, "group/inside")[0].tolist() == [0, 1, 2, 3]
