@@ -285,7 +285,7 @@ def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) 
 
     from udt_cluster.cluster.score import score_run
 
-    cores = scope.job.resources.workers.max * scope.job.resources.cpus_per_worker
+    cores = min(scope.job.resources.workers.max * scope.job.resources.cpus_per_worker, _cores_of_largest_node())
     task: Any = ray.remote(num_cpus=cores, num_gpus=scope.gpus, max_retries=1)(score_run)
     by_run: dict[str, dict[str, Any]] = {}
     for plan in runs.plans:
@@ -297,6 +297,13 @@ def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) 
     for warning in scores.warnings():
         say(f"warning: {warning}")
     return scores
+
+
+def _cores_of_largest_node() -> int:
+    """A task runs on one node: what all workers have together may be more than any node has."""
+    import ray
+
+    return max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
 
 
 @dataclass(frozen=True)
