@@ -1,0 +1,188 @@
+"""A lab's cluster on test hosts: a Ray head and workers, S3 and MLflow, each on a host of its own."""
+
+import json
+import os
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.hosts.network import Host, Network
+from tests.servers.mlflow import MlflowServer
+from tests.servers.process import ServerProcess
+from tests.servers.swift import S3Server, SwiftServers, swift_folder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PORT, DASHBOARD, REDIS = 6380, 8265, 6379
+_BIN = Path(sys.executable).parent
+_OURS = ("AWS_", "UDT_", "RAY_", "MLFLOW_")
+# Ray finds out in seconds that a node is gone; its own patience is a minute.
+_QUICK = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+class RayNode:
+    """`ray start --block` on a host, the head's or a worker's."""
+
+    def __init__(self, host: Host, options: Sequence[str], environment: dict[str, str], log: Path) -> None:
+        self.host, self.environment, self.log = host, environment, log
+        self._options = list(options)
+        self._process: ServerProcess | None = None
+
+    def start(self) -> None:
+        """Start it; the host is booted if it was killed."""
+        if not self.host.is_up:
+            self.host.boot()
+        command = [_BIN / "ray", "start", "--block", "--disable-usage-stats", *self._options]
+        self._process = self.host.start(command, log=self.log, env=self.environment)
+
+    def stop(self) -> None:
+        """End Ray on this host and all that Ray runs there; the host lives on."""
+        for process in self.host.processes():
+            process.kill()
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    @property
+    def ray_workers(self) -> list[int]:
+        """Ids of the training workers there, by this machine's count."""
+        return [process.pid for process in self.host.processes("RayTrainWorker")]
+
+
+class Redis:
+    """Where Ray's head keeps its tables, so that a new head knows what the old one knew."""
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self.host, self.address = host, f"{host.address}:{REDIS}"
+        self._command = ["redis-server", "--bind", host.address, "--port", str(REDIS), "--save", "", "--protected-mode"]
+        self._command += ["no", "--dir", str(folder)]
+        self._log = folder / "redis.log"
+
+    def start(self) -> None:
+        """Start it."""
+        self.process = self.host.start(self._command, log=self._log)
+        self.process.wait_until(lambda: "Ready to accept" in self._log.read_text(), seconds=30)
+
+
+class Lab:
+    """The hosts `head`, `worker1`... and `services` (S3, MLflow and, if asked for, Redis), all running.
+
+    Args:
+        network: Where.
+        workers: How many.
+        redis: Keep the head's tables in Redis; the driver of a job then runs on a worker host.
+    """
+
+    def __init__(self, network: Network, *, workers: int = 2, redis: bool = False) -> None:
+        self.network, self.folder = network, network.folder
+        self.services = network.add("services")
+        self.token = self.folder / "token"
+        self.token.touch(mode=0o600)
+        self.token.write_text(secrets.token_hex(32))
+        self.swift = SwiftServers(
+            swift_folder(REPOSITORY), self.folder / "swift", address=self.services.address, prefix=self.services.prefix
+        )
+        self.mlflow = MlflowServer(
+            self.folder / "mlflow", port=5000, address=self.services.address, prefix=self.services.prefix
+        )
+        self.redis = Redis(self.services, self.folder) if redis else None
+        self.s3: S3Server = self.swift.start()
+        self.storage = f"s3://{self.s3.make_bucket()}/lab"
+        self._start_ray(workers)
+        self.mlflow.start()
+        self.wait_for_nodes(1 + workers)
+
+    def _start_ray(self, workers: int) -> None:
+        head = self.network.add("head")
+        self.head = RayNode(head, self._head_options(head), self._node_environment(), self.folder / "head.log")
+        if self.redis is not None:
+            self.redis.start()
+            self.head.environment["RAY_REDIS_ADDRESS"] = self.redis.address
+            self.head.environment["RAY_JOB_ALLOW_DRIVER_ON_WORKER_NODES"] = "1"
+        self.head.start()
+        self.workers: list[RayNode] = []
+        for number in range(1, workers + 1):
+            host = self.network.add(f"worker{number}")
+            options = ["--address", f"{head.address}:{PORT}", "--node-ip-address", host.address, *_small(cores=1)]
+            self.workers.append(RayNode(host, options, self._node_environment(), self.folder / f"{host.name}.log"))
+        self.wait_for_nodes(1)
+        for worker in self.workers:
+            worker.start()
+
+    def _head_options(self, host: Host) -> list[str]:
+        """Without cores: workers train, the head does not."""
+        return [
+            *("--head", "--node-ip-address", host.address, "--port", str(PORT), *_small(cores=0)),
+            *("--dashboard-host", host.address, "--dashboard-port", str(DASHBOARD)),
+        ]
+
+    def _node_environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        return {
+            **inherited,
+            **self.s3.environment,
+            **_QUICK,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    @property
+    def jobs_api(self) -> str:
+        """Address of Ray's dashboard."""
+        return f"http://{self.head.host.address}:{DASHBOARD}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads a client on this machine here."""
+        return {
+            **self.s3.environment,
+            "UDT_JOBS_API": self.jobs_api,
+            "MLFLOW_TRACKING_URI": self.mlflow.uri,
+            "UDT_STORAGE": self.storage,
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+        }
+
+    @property
+    def hosts(self) -> list[Host]:
+        """All of them."""
+        return self.network.hosts
+
+    def nodes(self) -> list[str]:
+        """Addresses of the nodes that Ray believes to be alive; none while the head does not answer."""
+        request = urllib.request.Request(
+            f"{self.jobs_api}/api/v0/nodes?detail=0&limit=100",
+            headers={"Authorization": f"Bearer {self.token.read_text()}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                listed = json.load(answer)["data"]["result"]["result"]
+        except (urllib.error.URLError, OSError):
+            return []
+        return [node["node_ip"] for node in listed if node["state"] == "ALIVE"]
+
+    def wait_for_nodes(self, count: int, *, seconds: float = 120) -> None:
+        """Wait until Ray has that many living nodes."""
+        end = time.monotonic() + seconds
+        while len(self.nodes()) != count:
+            if time.monotonic() > end:
+                raise RuntimeError(f"no {count} nodes in {seconds:.0f} s: {self.nodes()}\n{self._last_words()}")
+            time.sleep(0.5)
+
+    def _last_words(self) -> str:
+        logs = [node.log for node in (self.head, *self.workers) if node.log.exists()]
+        return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
+
+
+def _small(*, cores: int) -> list[str]:
+    """Several nodes share one machine."""
+    return ["--num-cpus", str(cores), "--object-store-memory", str(100 << 20)]
