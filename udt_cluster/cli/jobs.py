@@ -1,4 +1,4 @@
-"""Verbs about jobs: submit, evaluate, ls, status, logs, stop, rm."""
+"""Verbs about jobs: submit, evaluate, ls, status, logs, stop, resume, rm."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +7,7 @@ import typer
 
 from udt_cluster.cli import reports
 from udt_cluster.cli.following import follow_to_end, left
-from udt_cluster.cli.options import AsJson, JobFile, JobId, Overrides, TargetName, Wait
+from udt_cluster.cli.options import AsJson, JobFile, JobId, Overrides, TargetName, Wait, rank_of
 from udt_cluster.cli.output import ago, confirmed, number, say, show, show_json, show_pairs, show_table
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SUCCEEDED = "SUCCEEDED"
 _LAST = "last"
+_NEWEST = 50
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(logs)
     app.command()(stop)
+    app.command()(resume)
     app.command("rm")(remove)
     app.command()(evaluate)
 
@@ -95,12 +97,16 @@ def _wait_for(status: "JobStatus", place: "Target", *, target: str | None, as_js
         reports.finished(final, scale_up=scale_up, target=target)
 
 
-def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
+def list_all(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All of them, not the newest 50 only.")] = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
     """List the jobs of a target, the newest first."""
     from udt_cluster.cluster.jobs import list_jobs
     from udt_cluster.cluster.targets import current_target
 
-    found = list_jobs(current_target(target))
+    found = list_jobs(current_target(target), limit=None if everything else _NEWEST)
     if as_json:
         show_json([asdict(status) for status in found])
         return
@@ -109,6 +115,10 @@ def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
         return
     rows = [_row(status) for status in found]
     show_table(["ID", "NAME", "STATE", "PROGRESS", "DICE", "SUBMITTED"], rows)
+    for note in dict.fromkeys(status.note for status in found if status.note):
+        say(f"note: {note}")
+    if len(found) == _NEWEST and not everything:
+        say(f"These are the newest {_NEWEST}; all: udt-cluster ls --all")
 
 
 def _row(status: "JobStatus") -> tuple[str, ...]:
@@ -125,7 +135,11 @@ def status(
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a job: state, progress, scores, model."""
+    """Show a job: state, progress, attempts, scores, model.
+
+    Of each attempt: what it cost, and why it ended. A job whose driver gives no sign of life, and that no cluster
+    knows, is LOST.
+    """
     from udt_cluster.cluster.jobs import find_job
     from udt_cluster.cluster.targets import current_target
 
@@ -136,22 +150,29 @@ def status(
     elif as_json:
         show_json(asdict(found))
     else:
-        reports.detailed(found)
+        reports.detailed(found, target)
 
 
 def logs(
     job: JobId = _LAST,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    rank: Annotated[
+        str | None,
+        typer.Option("--rank", metavar="N|all", help="Of which workers. Default: rank 0.", show_default=False),
+    ] = None,
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a job and its workers have written."""
+    """Print what a job and its workers have written.
+
+    It is read from the target's storage, where it is within seconds: it outlives workers, cluster and network.
+    """
     from udt_cluster.cluster import jobs
     from udt_cluster.cluster.targets import current_target
 
     place = current_target(target)
     found = jobs.find_job(place, job)
-    pieces = jobs.logs(place, found.id, follow=follow)
+    pieces = jobs.logs(place, found.id, follow=follow, rank=rank_of(rank))
     if as_json:
         show_json({"id": found.id, "text": "".join(pieces)})
         return
@@ -173,6 +194,33 @@ def stop(job: JobId, target: TargetName = None, as_json: AsJson = False) -> None
         show_json(asdict(stopped))
     else:
         show(f"{stopped.id} is {stopped.state}")
+
+
+def resume(
+    job: JobId,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a job that has ended go on from its last checkpoint.
+
+    It may have failed, been stopped, or be lost with its cluster. It keeps its id and its runs in MLflow, and may go on on another cluster with the same storage. Only resources,
+    retry, train.epochs, train.early_stopping, train.checkpoint_every and train.keep may change. A job whose data is not
+    what it was is refused, with the difference.
+    """
+    from udt_cluster.cluster import jobs
+    from udt_cluster.cluster.targets import current_target
+
+    place = current_target(target)
+    found = jobs.find_job(place, job)
+    again = jobs.resume(place, found.id, overrides=overrides or (), on_event=say)
+    if not as_json:
+        reports.submitted(again, target)
+    if wait:
+        _wait_for(again, place, target=target, as_json=as_json)
+    elif as_json:
+        show_json(asdict(again))
 
 
 def remove(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cli.output import ago, between, coloured, duration, number, say, show, show_pairs, show_table
+from udt_cluster.cli.output import ago, between, coloured, counted, duration, number, say, show, show_pairs, show_table
 
 if TYPE_CHECKING:
     from udt_cluster.cluster.jobs import JobStatus
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _COLOUR = {"SUCCEEDED": "green", "FAILED": "red", "LOST": "red", "STOPPED": "magenta", "PENDING": "yellow"}
 
+_GOING_ON = frozenset({"PENDING", "RUNNING"})
+_RESUMABLE = frozenset({"FAILED", "STOPPED", "LOST"})
 _STAGES = ("preflight", "prepare", "train", "evaluate", "register")
 
 
@@ -61,14 +63,16 @@ def source_seen(job: "Job") -> None:
         say(f"{coloured('warning:', 'yellow', err=True)} {sentence} The target's nodes must see it.")
 
 
-def detailed(status: "JobStatus") -> None:
+def detailed(status: "JobStatus", target: str | None = None) -> None:
     """One job, with all that it has found so far."""
     show_pairs(
         [
             ("job", status.id),
             ("state", coloured(status.state, _COLOUR.get(status.state, "cyan"))),
+            ("note", status.note),
             ("progress", "" if status.finished_at else progress_line(status)),
-            ("message", status.message if status.finished_at else ""),
+            ("message", status.message if status.finished_at or status.state not in _GOING_ON else ""),
+            ("resumed", counted(status.life, "time") if status.life else ""),
             ("submitted", ago(status.submitted_at)),
             ("target", status.target),
             ("dashboard", status.dashboard_url),
@@ -77,7 +81,53 @@ def detailed(status: "JobStatus") -> None:
             *_found(status.results),
         ]
     )
+    attempts(status.attempts)
     scores(status.results)
+    for line in _next(status, target):
+        say(line)
+
+
+def _next(status: "JobStatus", target: str | None) -> Iterator[str]:
+    """What a person would type now."""
+    name, on = short(status.id), where(target)
+    if status.state in _RESUMABLE:
+        yield "\nNext:"
+        yield f"  udt-cluster logs {name}{on}      what it wrote"
+        yield f"  udt-cluster resume {name}{on}    go on from its last checkpoint"
+
+
+def attempts(found: Sequence[Mapping[str, Any]]) -> None:
+    """The table of attempts, where there was more than one or one failed, and why each of them ended."""
+    if len({entry["run"] for entry in found}) == len(found) and not any(_failed(entry) for entry in found):
+        return
+    show("")
+    columns = ["RUN", "ATTEMPT", "WORKERS", "STEPS", "ENDED", "LOST STEPS", "RECOVERY"]
+    show_table(columns, [_attempt_row(entry) for entry in found])
+    for entry in found:
+        if _failed(entry) and entry["cause"]:
+            first = str(entry["cause"]).strip().splitlines()[0]
+            show(f"{_fold_and_seed(entry['run'])} attempt {entry['number']}: {first}")
+
+
+def _failed(entry: Mapping[str, Any]) -> bool:
+    return entry["kind"] not in ("", "finished")
+
+
+def _attempt_row(entry: Mapping[str, Any]) -> Sequence[str]:
+    recovery = entry["recovery_seconds"]
+    return (
+        _fold_and_seed(entry["run"]),
+        str(entry["number"]),
+        str(entry["workers"]),
+        f"{entry['resumed_step']}-{entry['step']}",
+        str(entry["kind"]).replace("_", " ") or "goes on",
+        str(entry["lost_steps"]) if _failed(entry) else "",
+        "" if recovery is None else duration(recovery),
+    )
+
+
+def _fold_and_seed(run: str) -> str:
+    return "-".join(run.split("-")[-2:])
 
 
 def _times(status: "JobStatus") -> Iterator[tuple[str, str]]:
@@ -112,9 +162,8 @@ def scores(results: Mapping[str, Any]) -> None:
 
 def _score_row(run: str, kind: str, summary: Mapping[str, Any]) -> Sequence[str]:
     mean, baseline = summary.get("mean", {}), summary.get("baseline", {})
-    fold_and_seed = "-".join(run.split("-")[-2:])
     return (
-        fold_and_seed,
+        _fold_and_seed(run),
         str(summary.get("cases", "-")),
         kind,
         number(mean.get("dice")),
@@ -169,5 +218,8 @@ def failure(status: "JobStatus", target: str | None) -> "UdtError":
     kind = kinds.get(found.get("exit_code", 1), JobFailedError) if status.state == "FAILED" else JobFailedError
     reason = status.message.splitlines()[0] if status.message else "no reason was given"
     stage = f" in stage {status.stage}" if status.stage else ""
-    look = f"Its output: udt-cluster logs {short(status.id)}{where(target)}"
-    return kind(f"job {status.id} is {status.state}{stage}: {reason.rstrip('.')}. {look}", found.get("problems", ()))
+    name, on = short(status.id), where(target)
+    look = f"Its output: udt-cluster logs {name}{on}"
+    again = f"; to go on from its last checkpoint: udt-cluster resume {name}{on}" if status.state in _RESUMABLE else ""
+    text = f"job {status.id} is {status.state}{stage}: {reason.rstrip('.')}. {look}{again}"
+    return kind(text, found.get("problems", ()))

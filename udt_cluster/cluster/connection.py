@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster.targets import Target
 from udt_cluster.errors import AuthError, TargetUnreachableError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _TIMEOUT = 4.0
+_REQUEST_SECONDS = (4.0, 20.0)  # to connect, and to answer
 
 
 def connect(target: Target) -> "JobSubmissionClient":
@@ -31,11 +32,20 @@ def connect(target: Target) -> "JobSubmissionClient":
     # Ray prefers these to the address that it is given.
     for variable in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         os.environ.pop(variable, None)
-    from ray.job_submission import JobSubmissionClient
-
     logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
     with api_errors(target):
-        return JobSubmissionClient(target.jobs_api)
+        return _bounded_client(target.jobs_api)
+
+
+def _bounded_client(address: str) -> "JobSubmissionClient":
+    """Ray's client waits for ever for a server that has stopped; this one does not."""
+    from ray.job_submission import JobSubmissionClient
+
+    class BoundedClient(JobSubmissionClient):  # type: ignore[misc]  # ray has no types
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            return super()._do_request(method, endpoint, **{"timeout": _REQUEST_SECONDS, **options})
+
+    return BoundedClient(address)
 
 
 def check(target: Target) -> None:

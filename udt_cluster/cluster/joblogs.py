@@ -1,19 +1,26 @@
 """The logs of a job as a person reads them: the pieces in storage, in order, without what Ray says to itself."""
 
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from udt_cluster.cluster.logship import piece_name, split_piece
-from udt_cluster.errors import UsageError
-from udt_cluster.storage import Entry, Location
-from udt_cluster.storage.commit import in_threads
+from udt_cluster.cluster.connection import api_errors, connect
+from udt_cluster.cluster.handover import job_state
+from udt_cluster.cluster.logship import SOURCE, piece_name, split_piece
+from udt_cluster.cluster.record import TERMINAL, JobRecord
+from udt_cluster.cluster.states import judge, look_at
+from udt_cluster.cluster.targets import Target
+from udt_cluster.errors import RefusedError, TargetUnreachableError
+from udt_cluster.storage import Entry, Location, in_threads
 
 DRIVER = "driver"
-ALL = "all"
 _PIECE = re.compile(r"(?P<stream>.+)/(?P<number>\d{8})\.log")
 _WORKER = re.compile(r"(?P<run>[^/]+)/a(?P<attempt>\d+)-r(?P<rank>\d+)")
 _AT_ONCE = 32
+_POLL_SECONDS = 1.0
+_LIST_SECONDS = 6.0
 _NOISE = re.compile(
     r":(job_id|actor_name|task_name):"
     r"|\(\w+ pid=\d+"
@@ -28,19 +35,6 @@ _NOISE = re.compile(
     r"|\[[-\d]+ [:,\d]+\] \[(INFO|WARNING)\] \[\w+\.py:\d+:\w+\] "
 )
 _WARNED = re.compile(r"\S+\.py:\d+: (\w*Deprecat\w*|FutureWarning|UserWarning): ")
-
-
-def parse_rank(text: str | None) -> int | None:
-    """The rank that `--rank` names: rank 0 when nothing is said, None for all.
-
-    Raises:
-        UsageError: neither a number nor `all`.
-    """
-    if text == ALL:
-        return None
-    if text is None or text.isdecimal():
-        return int(text or 0)
-    raise UsageError(f"--rank takes a number from 0, or all; got {text!r}")
 
 
 @dataclass
@@ -131,3 +125,59 @@ class _Lines:
 def readable(text: str) -> str:
     """A text without the lines that are Ray's alone."""
     return _Lines("").readable(text)
+
+
+def read(record: JobRecord, target: Target, *, follow: bool, rank: int | None = 0) -> Iterator[str]:
+    """What the driver and workers have written, as pieces of text; with `follow` until the job ends.
+
+    It is read from storage, where it is within seconds, whether or not there is a cluster.
+
+    Args:
+        record: The job's.
+        target: Where it ran, for a driver that died before it could ship its log.
+        follow: Go on until the job has ended.
+        rank: Workers of this rank only; None for all.
+
+    Raises:
+        RefusedError: nothing was written, or it went with its cluster.
+    """
+    reader, found, listed = LogReader(record.logs, rank), False, 0.0
+    while True:
+        over = _has_ended(record, target)
+        fresh = over or not follow or time.monotonic() - listed > _LIST_SECONDS
+        listed = time.monotonic() if fresh else listed
+        for text in reader.all() if fresh else reader.more():
+            found = True
+            yield text
+        if over or not follow:
+            break
+        time.sleep(_POLL_SECONDS)
+    rest = _unshipped(record, target, reader.driver_position())
+    if over and not found and not rest:
+        raise RefusedError(
+            f"{record.id} has written nothing yet, or it went with its cluster; udt-cluster status {record.id}"
+        )
+    yield rest
+
+
+def _has_ended(record: JobRecord, target: Target) -> bool:
+    """Whether the job is over and its driver has shipped its last lines, or will not any more."""
+    state = record.state()
+    view = look_at(target, record.submission_id(state.life))
+    if judge(record, state, view).state not in TERMINAL:
+        return False
+    ships = (record.logs / DRIVER / SOURCE).exists()
+    return not ships or not set(view.states.values()) & {"PENDING", "RUNNING"}
+
+
+def _unshipped(record: JobRecord, target: Target, position: int) -> str:
+    """What Ray has of the log of a driver that died before it could ship it."""
+    job = record.submission_id(record.state().life)
+    if target.jobs_api is None or (position and not (record.logs / DRIVER / SOURCE).exists()):
+        return ""
+    with suppress(TargetUnreachableError, RuntimeError):  # a cluster that is gone, or that does not know the job
+        client = connect(target)
+        with api_errors(target):
+            if job_state(client, job) not in {None, "PENDING", "RUNNING"}:
+                return readable(client.get_job_logs(job).encode()[position:].decode(errors="replace"))
+    return ""

@@ -1,30 +1,34 @@
 """Jobs as a person asks for them: submit, list, find, follow, read, stop, remove."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from udt_cluster.cluster import local
+from udt_cluster.cluster import joblogs, local, resumption
 from udt_cluster.cluster import submit as submission
 from udt_cluster.cluster.connection import api_errors, connect
+from udt_cluster.cluster.handover import job_state
+from udt_cluster.cluster.reaper import Ended, reap
 from udt_cluster.cluster.record import (
-    FAILED,
     LOST,
+    PENDING,
     RUNNING,
     STOPPED,
     SUCCEEDED,
     TERMINAL,
     JobRecord,
-    State,
     list_records,
+    matching_records,
     now,
 )
-from udt_cluster.cluster.submit import job_state, plan
+from udt_cluster.cluster.states import ClusterView, judge, look, look_at
+from udt_cluster.cluster.submit import plan
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
-from udt_cluster.errors import JobFailedError, RefusedError, UsageError
-from udt_cluster.storage import Location
+from udt_cluster.errors import JobFailedError, RefusedError, UnreachableError, UsageError, VersionError
+from udt_cluster.storage import Location, in_threads
 
 __all__ = [
     "JobStatus",
@@ -36,11 +40,16 @@ __all__ = [
     "plan",
     "raise_for",
     "remove",
+    "resume",
     "stop",
     "submit",
 ]
 
+NEWER = "NEWER"
+"""State of a job whose record this version cannot read."""
+_OPEN = frozenset({PENDING, RUNNING, LOST})
 _POLL_SECONDS = 1.0
+_NEWEST = 50
 _STOP_SECONDS = 30.0
 
 
@@ -49,31 +58,67 @@ class JobStatus:
     """A job as people see it.
 
     Attributes:
-        state: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, or LOST when the cluster does not know it any more.
+        state: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, LOST when neither the cluster knows it nor its driver gives
+            a sign of life, or NEWER when another version of this package recorded it.
         progress: Of the last epoch: epoch, epochs, val_dice, eta_seconds, fold, seed, message.
+        note: What puts the state in doubt; else empty.
         results: What each stage found.
+        life: How often it was resumed.
+        attempts: At its runs, in order; see :class:`udt_cluster.cluster.record.Attempt`. Only of one job.
     """
 
     id: str
     name: str
     state: str
-    stage: str
-    progress: dict[str, Any]
-    submitted_at: str
-    finished_at: str
     message: str
-    dashboard_url: str
-    mlflow_url: str
-    run_id: str
-    target: str
+    stage: str = ""
+    progress: dict[str, Any] = field(default_factory=dict)
+    submitted_at: str = ""
+    finished_at: str = ""
+    note: str = ""
+    dashboard_url: str = ""
+    mlflow_url: str = ""
+    run_id: str = ""
+    target: str = ""
     results: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    life: int = 0
+    run_ended: bool = False
+    attempts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def submit(job: Job, *, target: Target, job_text: str, on_event: Callable[[str], None]) -> JobStatus:
     """Submit a job; see :func:`udt_cluster.cluster.submit.submit`."""
     record = submission.submit(job, target=target, job_text=job_text, say=on_event)
-    return _status(record, _known(target), alive=RUNNING)
+    return _handed_over(target, record)
+
+
+def resume(target: Target, job_id: str, *, overrides: Sequence[str], on_event: Callable[[str], None]) -> JobStatus:
+    """Let a job that failed, was stopped or is lost go on; see :func:`udt_cluster.cluster.resumption.resume`.
+
+    Raises:
+        RefusedError: it still runs, or it has succeeded.
+    """
+    status = find_job(target, job_id)
+    if status.state not in TERMINAL:
+        told = f" ({status.note})" if status.note else ""
+        raise RefusedError(
+            f"{status.id} is {status.state}{told}; stop it first: udt-cluster stop {status.id}"
+            + ("; without a sign of life it counts as LOST in less than a minute" if status.note else "")
+        )
+    if status.state == SUCCEEDED:
+        raise RefusedError(
+            f"{status.id} has finished: there is nothing to go on with. Submit a new job to train longer"
+        )
+    record = _record(target, status.id)
+    return _handed_over(target, resumption.resume(record, target=target, overrides=overrides, say=on_event))
+
+
+def _handed_over(target: Target, record: JobRecord) -> JobStatus:
+    """Status of a job that Ray has just taken; runs that older jobs have left open in MLflow are ended on the way."""
+    list_jobs(target, limit=_NEWEST)
+    job = record.submission_id(record.state().life)
+    return _status(record, _known(target), ClusterView({job: RUNNING}))
 
 
 def evaluate(target: Target, job_id: str, *, test: bool, on_event: Callable[[str], None]) -> JobStatus:
@@ -87,73 +132,67 @@ def evaluate(target: Target, job_id: str, *, test: bool, on_event: Callable[[str
     job = submission.with_test(job) if test else job
     text = (record.folder / "job.yaml").read_bytes().decode()
     scored = submission.submit(job, target=target, job_text=text, say=on_event, evaluates=record.id)
-    return _status(scored, _known(target), alive=RUNNING)
+    return _handed_over(target, scored)
 
 
-def list_jobs(target: Target) -> list[JobStatus]:
-    """Every job of the target's storage, newest first."""
+def list_jobs(target: Target, *, limit: int | None = None) -> list[JobStatus]:
+    """Jobs of the target's storage, the newest first; what their drivers did not tell MLflow is told now.
+
+    Args:
+        target: Where.
+        limit: Only so many.
+    """
     known = _known(target)
-    records = list_records(_storage(known))
-    states = _ray_states(known)
-    found = [_status(record, known, alive=states.get(record.id)) for record in records]
-    return sorted(found, key=lambda status: status.submitted_at, reverse=True)
+    return _judged(known, list_records(_storage(known), limit))
 
 
 def find_job(target: Target, wanted: str) -> JobStatus:
-    """One job, by its id, a unique prefix of it, or `last`.
+    """One job, by its id, a unique prefix of it, or `last`; with its attempts.
 
     Raises:
         UsageError: no job, or several, answer to that.
+        VersionError: a newer version of this package has written its record.
     """
     known = _known(target)
     record = _record(target, wanted)
-    return _status(record, known, alive=_ray_states(known).get(record.id))
+    record.record()
+    status = _judged(known, [record])[0]
+    return replace(status, attempts=[asdict(attempt) for attempt in record.attempts()])
+
+
+def _judged(target: Target, records: list[JobRecord]) -> list[JobStatus]:
+    """The jobs that are there; the cluster is asked when one of them may still run, and its record then read again."""
+    found = in_threads(lambda record: _status_if_there(record, target, ClusterView()), records)
+    if any(status is not None and status.state in _OPEN for status in found):
+        view = look(target)
+        found = [
+            _status_if_there(record, target, view) if status is not None and status.state in _OPEN else status
+            for record, status in zip(records, found, strict=True)
+        ]
+    pairs = [(record, status) for record, status in zip(records, found, strict=True) if status is not None]
+    ended = [Ended(record, status.run_id, status.state, status.life, status.run_ended) for record, status in pairs]
+    reap(ended, target.tracking)
+    return [status for _, status in pairs]
 
 
 def follow(target: Target, job_id: str, *, on_update: Callable[[JobStatus], None]) -> JobStatus:
-    """Report every change until the job has ended."""
+    """Report every change until the job has ended; one whose cluster has gone ends as LOST, in less than a minute."""
     known = _known(target)
     record = _record(target, job_id)
-    client = connect(known)
     last: JobStatus | None = None
     while True:
-        with api_errors(known):
-            alive = job_state(client, record.id)
-        status = _status(record, known, alive=alive)
+        status = _status(record, known, look_at(known, record.submission_id(record.state().life)))
         if status != last:
             on_update(status)
             last = status
         if status.state in TERMINAL:
-            return status
+            return find_job(target, record.id)
         time.sleep(_POLL_SECONDS)
 
 
-def logs(target: Target, job_id: str, *, follow: bool) -> Iterator[str]:
-    """The driver's and workers' output, as pieces of text; with `follow` until the job ends.
-
-    Raises:
-        RefusedError: the cluster that ran the job is gone, and its log with it.
-    """
-    known = _known(target)
-    record = _record(target, job_id)
-    if known.jobs_api is None:
-        raise RefusedError(
-            f"the log of {record.id} went with its local cluster; its record: udt-cluster status {record.id}"
-        )
-    client = connect(known)
-    if job_state(client, record.id) is None:
-        raise RefusedError(f"no log of {record.id}: the cluster was restarted; udt-cluster status {record.id}")
-    seen = 0
-    while True:
-        with api_errors(known):
-            running = job_state(client, record.id) in {"PENDING", "RUNNING"}
-            text = client.get_job_logs(record.id)
-        if len(text) > seen:
-            yield text[seen:]
-            seen = len(text)
-        if not follow or not running:
-            return
-        time.sleep(_POLL_SECONDS)
+def logs(target: Target, job_id: str, *, follow: bool, rank: int | None = 0) -> Iterator[str]:
+    """What a job has written; see :func:`udt_cluster.cluster.joblogs.read`."""
+    return joblogs.read(_record(target, job_id), _known(target), follow=follow, rank=rank)
 
 
 def stop(target: Target, job_id: str) -> JobStatus:
@@ -170,21 +209,24 @@ def stop(target: Target, job_id: str) -> JobStatus:
     known = _known(target)
     record = _record(target, status.id)
     if status.state != LOST:
-        _stop_on_cluster(known, status.id)
-    record.write_state(replace(record.state(), state=STOPPED, message="stopped by the user", finished_at=now()))
+        _stop_on_cluster(known, record.submission_id(status.life))
+    stopped = replace(record.state(), state=STOPPED, message="stopped by the user", finished_at=now())
+    record.write_state(stopped)
     if known.tracking:
-        tracker = Tracker(known.tracking)
-        tracker.finish_tree(status.run_id, "KILLED")
-        discard_unfinished(tracker, status.run_id)
+        with suppress(UnreachableError):  # whoever looks at the job next tells MLflow
+            tracker = Tracker(known.tracking)
+            tracker.finish_tree(status.run_id, "KILLED")
+            discard_unfinished(tracker, status.run_id)
+            record.write_state(replace(stopped, run_ended=True))
     return find_job(target, status.id)
 
 
-def _stop_on_cluster(target: Target, job_id: str) -> None:
+def _stop_on_cluster(target: Target, submission_id: str) -> None:
     client = connect(target)
     with api_errors(target):
-        client.stop_job(job_id)
+        client.stop_job(submission_id)
         deadline = time.monotonic() + _STOP_SECONDS
-        while job_state(client, job_id) in {"PENDING", "RUNNING"} and time.monotonic() < deadline:
+        while job_state(client, submission_id) in {"PENDING", "RUNNING"} and time.monotonic() < deadline:
             time.sleep(0.2)
 
 
@@ -216,10 +258,8 @@ def raise_for(status: JobStatus) -> None:
 
 
 def _known(target: Target) -> Target:
-    """The target's addresses without starting anything; a local one that is down has a storage only."""
-    if not target.is_local:
-        return target
-    return local.running(target) or replace(target, storage=target.storage or str(local.default_storage()))
+    """The target's addresses without starting anything; of a local one that is down, its storage only."""
+    return local.known(target) if target.is_local else target
 
 
 def _storage(target: Target) -> Location:
@@ -228,72 +268,49 @@ def _storage(target: Target) -> Location:
 
 
 def _record(target: Target, wanted: str) -> JobRecord:
-    records = list_records(_storage(_known(target)))
-    if wanted == "last":
-        newest = max(records, key=lambda record: record.record().submitted_at, default=None)
-        if newest is None:
-            raise UsageError("there is no job yet; submit one: udt-cluster submit JOB.yaml")
-        return newest
-    exact = [record for record in records if record.id == wanted]
-    matching = exact or [
-        record for record in records if record.id.startswith(wanted) or record.id.rpartition("-")[2].startswith(wanted)
-    ]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
+    found = matching_records(_storage(_known(target)), wanted)
+    if len(found) == 1:
+        return found[0]
+    if found:
         raise UsageError(
-            f"{wanted!r} could be any of {', '.join(sorted(record.id for record in matching))}; type more of it"
+            f"{wanted!r} could be any of {', '.join(sorted(record.id for record in found))}; type more of it"
         )
+    if wanted == "last":
+        raise UsageError("there is no job yet; submit one: udt-cluster submit JOB.yaml")
     raise UsageError(f"no job {wanted!r} on target {target.name!r}; udt-cluster ls shows them")
 
 
-def _ray_states(target: Target) -> dict[str, str]:
-    """Ray's state of each job that it knows; empty when a local cluster is down."""
-    if target.jobs_api is None:
-        return {}
-    client = connect(target)
-    with api_errors(target):
-        return {job.submission_id: str(job.status.value) for job in client.list_jobs() if job.submission_id}
+def _status_if_there(record: JobRecord, target: Target, view: ClusterView) -> JobStatus | None:
+    """None for a job that is just being removed; one that a newer version wrote shows that it did."""
+    try:
+        return _status(record, target, view)
+    except FileNotFoundError:
+        return None
+    except VersionError as error:
+        name = record.id.rpartition("-")[0]
+        return JobStatus(id=record.id, name=name, state=NEWER, message=error.message)
 
 
-def _status(record: JobRecord, target: Target, *, alive: str | None) -> JobStatus:
+def _status(record: JobRecord, target: Target, view: ClusterView) -> JobStatus:
     facts, state = record.record(), record.state()
-    name = judge(state, alive)
+    judged = judge(record, state, view)
+    job = record.submission_id(state.life)
     return JobStatus(
         id=record.id,
         name=facts.name,
-        state=name,
+        state=judged.state,
         stage=state.stage,
         progress={**record.progress(), "message": state.message},
         submitted_at=facts.submitted_at,
         finished_at=state.finished_at,
-        message=_message(name, state),
-        dashboard_url=f"{target.jobs_api}/#/jobs/{record.id}" if target.jobs_api else "",
+        message=judged.message,
+        note=judged.note,
+        dashboard_url=f"{target.jobs_api}/#/jobs/{job}" if target.jobs_api else "",
         mlflow_url=facts.run_url,
         run_id=facts.run_id,
         target=facts.target,
         results=state.results,
         seconds=state.seconds,
+        life=state.life,
+        run_ended=state.run_ended,
     )
-
-
-def judge(state: State, alive: str | None) -> str:
-    """The job's state, from what its driver wrote and what the cluster says. The driver's last word counts.
-
-    Args:
-        state: The driver's.
-        alive: Ray's, or None when Ray does not know the job.
-    """
-    if state.state in TERMINAL:
-        return state.state
-    if alive is None:
-        return LOST
-    return {"FAILED": FAILED, "STOPPED": STOPPED, "SUCCEEDED": FAILED}.get(alive, state.state)
-
-
-def _message(name: str, state: State) -> str:
-    if name == LOST:
-        return "the cluster that ran it does not know it any more; submit it again"
-    if name == FAILED and state.state != FAILED:
-        return "the driver died without a word; see its log"
-    return state.message

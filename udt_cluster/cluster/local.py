@@ -49,6 +49,7 @@ def ensure(target: Target, *, need_ray: bool = True) -> Target:
             state["tracking"] = state["mlflow"]["url"]
             write_state(_STATE, state)
         if need_ray and not _alive(state.get("ray")):
+            _end_orphans(state.get("ray"))
             state["ray"] = _start_ray(home)
             write_state(_STATE, state)
     _wait(state["mlflow"], "/health", {}, TrackingUnreachableError)
@@ -61,6 +62,20 @@ def running(target: Target) -> Target | None:
     """The target's addresses if its Ray head is alive; nothing is started."""
     state = read_state(_STATE)
     return _addresses(target, state) if _alive(state.get("ray")) and _alive(state.get("mlflow")) else None
+
+
+def known(target: Target) -> Target:
+    """The target with the addresses of what is alive, and its storage in any case; nothing is started."""
+    state = read_state(_STATE)
+    alive = {name: state.get(name) if _alive(state.get(name)) else None for name in ("ray", "mlflow")}
+    return replace(
+        target,
+        jobs_api=alive["ray"] and alive["ray"]["url"],
+        tracking=alive["mlflow"] and alive["mlflow"]["url"],
+        storage=target.storage or str(default_storage()),
+        token_path=str(token_path()),
+        ray_address=alive["ray"] and alive["ray"].get("address"),
+    )
 
 
 def _addresses(target: Target, state: dict[str, Any]) -> Target:
@@ -105,6 +120,8 @@ def down() -> list[str]:
             if _alive(server):
                 _end(server)
                 stopped.append(f"{label} at {server['url']} (process group {server['pid']})")
+            else:
+                stopped += _end_orphans(server)
         shutil.rmtree(_ray_folder(home), ignore_errors=True)
         write_state(_STATE, {})
     return stopped
@@ -146,7 +163,7 @@ def _start_mlflow(home: Path) -> dict[str, Any]:
 
     port = free_port()
     command, environment = server_command(home, port)
-    return _spawn(command, {**os.environ, **environment}, home / "logs" / "mlflow.log", port)
+    return _spawn(command, {**os.environ, **environment, _MARK: str(port)}, home / "logs" / "mlflow.log", port)
 
 
 def _spawn(command: list[str], environment: dict[str, str], log: Path, port: int) -> dict[str, Any]:
@@ -239,8 +256,18 @@ def _end(server: dict[str, Any]) -> None:
             return
 
 
+def _end_orphans(server: dict[str, Any] | None) -> list[str]:
+    """End what a head that died had started: it would hold ports, memory and cores. Its pid may be another's by now."""
+    orphans = _members(server) if server else []
+    if server and orphans:
+        _end(server)
+        return [f"{len(orphans)} processes of a server at {server['url']} that had died"]
+    return []
+
+
 def _members(server: dict[str, Any]) -> list[int]:
-    """Processes of the server's group, and those that carry its mark."""
+    """Processes that carry the server's mark, and, while it lives, those of its group."""
+    leads = _start_time(server["pid"]) == server["started"]
     mark = f"{_MARK}={urlsplit(server['url']).port}".encode()
     members = []
     for entry in Path("/proc").iterdir():
@@ -251,7 +278,7 @@ def _members(server: dict[str, Any]) -> list[int]:
             marked = mark in (entry / "environ").read_bytes().split(b"\0")
         except (OSError, ValueError):
             continue
-        if state != "Z" and (int(group) == server["pid"] or marked):
+        if state != "Z" and (marked or (leads and int(group) == server["pid"])):
             members.append(int(entry.name))
     return members
 

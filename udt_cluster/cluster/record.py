@@ -18,6 +18,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
@@ -155,6 +156,10 @@ class JobRecord:
         self.write_state(State())
         (self.folder / "record.json").write_bytes(_encode(asdict(record)))
 
+    def exists(self) -> bool:
+        """Whether there is such a job."""
+        return (self.folder / "record.json").exists()
+
     def record(self) -> Record:
         """What the submitter wrote.
 
@@ -274,9 +279,9 @@ def list_records(storage: Location, limit: int | None = None) -> list[JobRecord]
 def matching_records(storage: Location, wanted: str) -> list[JobRecord]:
     """Jobs that answer to an id, the beginning or the end of one, or `last`."""
     if wanted == "last":
-        return [record for record in list_records(storage) if (record.folder / "record.json").exists()][:1]
+        return list(islice(filter(JobRecord.exists, list_records(storage)), 1))
     found = [JobRecord(storage, job_id) for job_id in job_index.matching(storage, wanted)]
-    return [record for record in found if (record.folder / "record.json").exists()]
+    return list(filter(JobRecord.exists, found))
 
 
 def _read(kind: type[T], location: Location) -> T:

@@ -6,18 +6,20 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udt_cluster.cluster import local
 from udt_cluster.cluster.connection import api_errors, check, connect
+from udt_cluster.cluster.handover import InDoubtError, hand_over, job_state
+from udt_cluster.cluster.joblogs import readable
 from udt_cluster.cluster.preflight import local_source_problem, versions
-from udt_cluster.cluster.record import FAILED, JOB_VARIABLE, STORAGE_VARIABLE, TERMINAL, JobRecord, Record, now
+from udt_cluster.cluster.record import FAILED, FORMAT, TERMINAL, JobRecord, Record, now_exactly
 from udt_cluster.cluster.targets import Target
-from udt_cluster.cluster.wheel import build_wheel
 from udt_cluster.config.job import Job
-from udt_cluster.errors import JobFailedError, RefusedError, TargetUnreachableError, UdtError, UnreachableError
+from udt_cluster.errors import JobFailedError, RefusedError, UdtError, UnreachableError
 from udt_cluster.storage import Location, probe
 
 if TYPE_CHECKING:
@@ -27,9 +29,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-ENTRYPOINT = "python -m udt_cluster.cluster.run"
 _PREFLIGHT_SECONDS = 180.0
-_AGENT_SECONDS = 30.0
+_END_SECONDS = 15.0
 _POLL_SECONDS = 0.3
 
 
@@ -86,36 +87,54 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
 
     Raises:
         RefusedError: the nodes cannot run it; every reason is listed, and nothing of the job is left.
-        UnreachableError: the target, its storage or MLflow does not answer.
+        UnreachableError: the target, its storage or MLflow does not answer. Of a job that was handed over before that
+            the record stays.
     """
-    from udt_cluster.tracking import Tracker
-
     _refuse_unseen_source(job, target)
     source = look_at_source(job, upload=leaves_here(target))
-    target = resolve(target, say)
-    assert target.storage is not None
-    assert target.tracking is not None
-    check(target)
-    storage, tracker = Location.parse(target.storage), Tracker(target.tracking)
-    probe(storage / "probes")
-    tracker.ping()
+    target, tracker = ready(target, say)
+    storage = Location.parse(str(target.storage))
     record = _record(job, storage, tracker, target=target, text=job_text, evaluates=evaluates, source=source)
     try:
-        client = connect(target)
         say(f"handing {record.id} to {target.jobs_api}")
-        _hand_over(client, record, target)
+        hand_over(target, record, life=0)
+    except InDoubtError:
+        raise
     except (UdtError, KeyboardInterrupt):
         _forget(record, tracker)
         raise
     try:
-        _await_preflight(client, record, target)
-    except (RefusedError, UnreachableError):
+        await_preflight(target, record)
+    except RefusedError:
+        _await_end(target, record)
         _forget(record, tracker)
+        raise
+    except UnreachableError:
+        say(f"{record.id} was handed over; what became of it: udt-cluster status {record.id}")
         raise
     except KeyboardInterrupt:
         say(f"{record.id} was handed over and lives on; return to it: udt-cluster status {record.id} --follow")
         raise
     return record
+
+
+def ready(target: Target, say: Say) -> tuple[Target, "Tracker"]:
+    """The target with its servers up, each of which has answered just now.
+
+    Raises:
+        UnreachableError: the cluster, its storage or MLflow does not answer.
+        AuthError: it refuses the credentials, or asks for none.
+    """
+    from udt_cluster.tracking import Tracker
+
+    target = resolve(target, say)
+    assert target.storage is not None
+    assert target.tracking is not None
+    check(target)
+    probe(Location.parse(target.storage) / "probes")
+    tracker = Tracker(target.tracking)
+    tracker.ping()
+    return target, tracker
 
 
 def _refuse_unseen_source(job: Job, target: Target) -> None:
@@ -132,11 +151,13 @@ class Source:
         version: The data set's version.
         group_by: What its folds keep together.
         warnings: What people must know of it.
+        cases: How many there are.
     """
 
     version: str = ""
     group_by: str = ""
     warnings: tuple[str, ...] = ()
+    cases: int = 0
 
 
 def leaves_here(target: Target) -> bool:
@@ -164,7 +185,7 @@ def look_at_source(job: Job, *, upload: bool) -> Source:
     index = FileIndex(udt_home() / "files.sqlite")
     version, discovery = find_version(job.data, job.data.dataset, index, rename=gate)
     group_by, warnings = choose_groups(job.data, discovery)
-    return Source(version, group_by, (*discovery.warnings, *warnings))
+    return Source(version, group_by, (*discovery.warnings, *warnings), len(discovery.cases))
 
 
 def _record(
@@ -182,7 +203,7 @@ def _record(
         id=job_id,
         name=job.name,
         job_hash=job.hash,
-        submitted_at=now(),
+        submitted_at=now_exactly(),
         user=getpass.getuser(),
         target=target.name,
         run_id=run_id,
@@ -193,6 +214,7 @@ def _record(
         data_version=source.version,
         group_by=source.group_by,
         warnings=source.warnings,
+        format=FORMAT,
     )
     record.create(facts, job, text)
     return record
@@ -207,51 +229,15 @@ def _git_sha() -> str:
     return answer.stdout.strip() if re.fullmatch(r"[0-9a-f]{40}\n", answer.stdout) else ""
 
 
-def _hand_over(client: "JobSubmissionClient", record: JobRecord, target: Target) -> None:
-    """Submit under the id that was made here, so that a repetition after a lost answer finds the first."""
-    environment = {
-        JOB_VARIABLE: record.id,
-        STORAGE_VARIABLE: record.storage.uri,
-        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
-        "PYTHONUNBUFFERED": "1",
-        **target.environment(),
-    }
-    deadline = time.monotonic() + _AGENT_SECONDS
-    with api_errors(target):
-        while True:
-            try:
-                client.submit_job(
-                    entrypoint=ENTRYPOINT,
-                    submission_id=record.id,
-                    runtime_env={"py_modules": [str(build_wheel())], "env_vars": environment},
-                    metadata={"udt_job": record.id},
-                )
-            except RuntimeError as error:
-                if job_state(client, record.id) is not None:
-                    return
-                if "No available agent" not in str(error):
-                    raise
-                if time.monotonic() > deadline:
-                    raise TargetUnreachableError(
-                        f"{target.jobs_api} answers, but no node takes a job for {_AGENT_SECONDS:.0f} s: {error}"
-                    ) from error
-                time.sleep(0.5)
-            else:
-                return
+def await_preflight(target: Target, record: JobRecord, *, life: int = 0) -> None:
+    """Wait until the driver is past preflight; its refusal becomes ours.
 
-
-def job_state(client: "JobSubmissionClient", job_id: str) -> str | None:
-    """Ray's word for the job's state, or None when Ray does not know the job."""
-    try:
-        return str(client.get_job_status(job_id).value)
-    except RuntimeError as error:
-        if "404" in str(error) or "does not exist" in str(error):
-            return None
-        raise
-
-
-def _await_preflight(client: "JobSubmissionClient", record: JobRecord, target: Target) -> None:
-    """Wait until the driver is past preflight; its refusal becomes ours."""
+    Raises:
+        RefusedError: the nodes cannot run the job; every reason is listed.
+        JobFailedError: it ended before it began, or did not begin in time.
+        TargetUnreachableError: the cluster stopped answering.
+    """
+    client, job = connect(target), record.submission_id(life)
     deadline = time.monotonic() + _PREFLIGHT_SECONDS
     while time.monotonic() < deadline:
         state = record.state()
@@ -263,8 +249,8 @@ def _await_preflight(client: "JobSubmissionClient", record: JobRecord, target: T
         if "preflight" in state.seconds or state.state in TERMINAL:
             return
         with api_errors(target):
-            if job_state(client, record.id) in {"FAILED", "STOPPED"} and record.state().state not in TERMINAL:
-                raise JobFailedError(_died_early(client, record))
+            if job_state(client, job) in {"FAILED", "STOPPED"} and record.state().state not in TERMINAL:
+                raise JobFailedError(_died_early(client, record, job))
         time.sleep(_POLL_SECONDS)
     raise JobFailedError(
         f"{record.id} was handed over but had not started after {_PREFLIGHT_SECONDS:.0f} s; is the cluster full? "
@@ -272,9 +258,18 @@ def _await_preflight(client: "JobSubmissionClient", record: JobRecord, target: T
     )
 
 
-def _died_early(client: "JobSubmissionClient", record: JobRecord) -> str:
-    lines = [line for line in client.get_job_logs(record.id).splitlines() if line.strip()]
-    message = client.get_job_info(record.id).message or ""
+def _await_end(target: Target, record: JobRecord) -> None:
+    """Wait for a driver that has refused: it still writes its last lines, which are to be removed too."""
+    deadline = time.monotonic() + _END_SECONDS
+    with suppress(UdtError):
+        client = connect(target)
+        while job_state(client, record.id) in {"PENDING", "RUNNING"} and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+
+def _died_early(client: "JobSubmissionClient", record: JobRecord, job: str) -> str:
+    lines = [line for line in readable(client.get_job_logs(job)).splitlines() if line.strip()]
+    message = client.get_job_info(job).message or ""
     return "\n".join([f"{record.id} ended before it began: {message}", *lines[-8:]])
 
 

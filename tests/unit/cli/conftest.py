@@ -47,17 +47,21 @@ class FakeStatus:
     id: str = "heart-1a2b3c4d"
     name: str = "heart"
     state: str = "RUNNING"
+    message: str = ""
     stage: str = "train"
     progress: dict[str, Any] = field(default_factory=dict)
     submitted_at: str = "2026-01-02T03:04:05+00:00"
     finished_at: str = ""
-    message: str = ""
+    note: str = ""
     dashboard_url: str = "http://127.0.0.1:8265/#/jobs/heart-1a2b3c4d"
     mlflow_url: str = "http://127.0.0.1:5000/#/runs/r1"
     run_id: str = "r1"
     target: str = "local"
     results: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    life: int = 0
+    run_ended: bool = False
+    attempts: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -86,9 +90,9 @@ class FakeCluster:
         on_event("looking at the nodes")
         return FakeStatus(state="PENDING", stage="")
 
-    def list_jobs(self, target: Any) -> list[FakeStatus]:
+    def list_jobs(self, target: Any, *, limit: int | None = None) -> list[FakeStatus]:
         self._asked("list_jobs", target.name)
-        return self.known
+        return self.known[:limit]
 
     def find_job(self, target: Any, wanted: str) -> FakeStatus:
         self._asked("find_job", wanted)
@@ -105,8 +109,8 @@ class FakeCluster:
             raise self.fails
         return self.updates[-1]
 
-    def logs(self, target: Any, job_id: str, *, follow: bool) -> Iterator[str]:
-        self.calls.append(("logs", follow))
+    def logs(self, target: Any, job_id: str, *, follow: bool, rank: int | None = 0) -> Iterator[str]:
+        self.calls.append(("logs", (follow, rank)))
         yield "first\n"
         yield "second\n"
         if self.fails is not None:
@@ -115,6 +119,10 @@ class FakeCluster:
     def stop(self, target: Any, job_id: str) -> FakeStatus:
         self._asked("stop", job_id)
         return replace(self.known[0], state="STOPPED")
+
+    def resume(self, target: Any, job_id: str, *, overrides: Any, on_event: Callable[[str], None]) -> FakeStatus:
+        self._asked("resume", (job_id, tuple(overrides)))
+        return replace(self.known[0], state="PENDING", life=1)
 
     def remove(self, target: Any, job_id: str) -> None:
         self._asked("remove", job_id)
@@ -170,7 +178,7 @@ class FakeCluster:
 # Which functions of the fake stand in for which module of the cluster.
 PLACES = {
     "udt_cluster.cluster.jobs": (
-        *("plan", "submit", "list_jobs", "find_job", "follow", "logs", "stop", "remove", "evaluate"),
+        *("plan", "submit", "list_jobs", "find_job", "follow", "logs", "stop", "resume", "remove", "evaluate"),
     ),
     "udt_cluster.cluster.catalog": ("models", "show_model", "dashboards"),
     "udt_cluster.cluster.datasets": (

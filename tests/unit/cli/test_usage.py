@@ -102,7 +102,7 @@ def test_fault_S2_a_traceback_has_no_values_of_variables(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY-7f3a")
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
 
-    def fails(target: Any) -> list[Any]:
+    def fails(target: Any, *, limit: int | None = None) -> list[Any]:
         held = secret + "!"
         raise RuntimeError(f"length {len(held)}")
 

@@ -6,11 +6,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
-from udt_cluster.cluster.joblogs import LogReader, parse_rank, readable
+from udt_cluster.cluster.joblogs import LogReader, readable
 from udt_cluster.cluster.logship import SOURCE, Piecewise, Tail, collect_rest, piece_name, split_piece
-from udt_cluster.errors import StorageUnreachableError, UsageError
+from udt_cluster.errors import StorageUnreachableError
 from udt_cluster.storage import Location
 
 WRITES = """
@@ -175,9 +173,3 @@ Reporting training result 1: TrainingReport(checkpoint=None, metrics={})
         '  File "/x/train.py", line 3, in train',
         "(0.5, 0.5) are the means",
     ]
-
-
-def test_a_rank_is_a_number_or_all() -> None:
-    assert [parse_rank(text) for text in (None, "0", "3", "all")] == [0, 0, 3, None]
-    with pytest.raises(UsageError, match="--rank takes a number from 0, or all"):
-        parse_rank("first")

@@ -5,20 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.cluster.jobs import find_job, judge, remove
+from udt_cluster.cluster.jobs import find_job, remove
 from udt_cluster.cluster.record import (
-    FAILED,
-    LOST,
-    PENDING,
     RUNNING,
-    STOPPED,
-    SUCCEEDED,
     Attempt,
     JobRecord,
     Record,
     State,
     list_records,
 )
+from udt_cluster.cluster.states import ClusterView
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError, UsageError
@@ -69,25 +65,6 @@ def test_fault_J1_two_jobs_of_one_name_are_two_jobs(storage: Location) -> None:
     assert len(runs) == 2
 
 
-@pytest.mark.parametrize(
-    ("written", "alive", "expected"),
-    [
-        (PENDING, "PENDING", PENDING),
-        (RUNNING, "RUNNING", RUNNING),
-        (RUNNING, None, LOST),
-        (PENDING, None, LOST),
-        (SUCCEEDED, None, SUCCEEDED),
-        (STOPPED, "STOPPED", STOPPED),
-        (RUNNING, "STOPPED", STOPPED),
-        (RUNNING, "FAILED", FAILED),
-        (RUNNING, "SUCCEEDED", FAILED),
-        (FAILED, "RUNNING", FAILED),
-    ],
-)
-def test_the_drivers_last_word_counts(written: str, alive: str | None, expected: str) -> None:
-    assert judge(State(state=written), alive) == expected
-
-
 def test_a_lost_job_can_be_removed_whole(storage: Location) -> None:
     record = add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
     (record.runs / "r" / "checkpoints" / "x").write_bytes(b"1")
@@ -98,7 +75,7 @@ def test_a_lost_job_can_be_removed_whole(storage: Location) -> None:
 
 def test_a_running_job_is_not_removed(storage: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
-    monkeypatch.setattr("udt_cluster.cluster.jobs._ray_states", lambda target: {"acdc-00000001": "RUNNING"})
+    monkeypatch.setattr("udt_cluster.cluster.jobs.look", lambda target: ClusterView({"acdc-00000001": "RUNNING"}))
     with pytest.raises(RefusedError, match="stop it first"):
         remove(Target("local", storage=storage.uri), "last")
 
