@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from udt_cluster.config.paths import system_fault
 from udt_cluster.errors import DataError
 from udt_cluster.storage import Entry, Location
 
@@ -34,8 +35,10 @@ class SourceTree:
         """List a source.
 
         Raises:
-            DataError: nothing is there, or files have names that are not UTF-8.
+            DataError: it is no place for data, nothing is there, or files have names that are not UTF-8.
         """
+        if location.is_local and (fault := system_fault(str(location.local_path.resolve()))):
+            raise DataError(f"data.source {location}: {fault}")
         entries = {entry.key: entry for entry in location.entries() if not _hidden(entry.key)}
         if not entries:
             raise DataError(f"data.source {location}: nothing is there. It must be readable where preparation runs.")

@@ -1,5 +1,6 @@
 """Texts that can be no path: told when the job is read, and not by a node that finds no such folder."""
 
+import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,9 @@ _FAULTS: tuple[tuple[re.Pattern[str], _Words], ...] = tuple(
         (r"^(?!s3:|file:)[a-z][a-z0-9+.-]*://", lambda text: "must be a folder or an s3:// prefix"),
     )
 )
+_PLACEHOLDER = re.compile(r"(^|/)path/to(/|$)", re.IGNORECASE)
+_SYSTEM = re.compile(r"^/{1,2}((?:proc|sys)(?=/|$)|dev(?=$))")
+"""Below /dev is /dev/shm, where data may well lie."""
 _ARCHIVE = re.compile(r"\.(zip|rar|7z|tar|tgz|tbz2|txz|tar\.\w+)/?$", re.IGNORECASE)
 _PICTURE = re.compile(r"\.(png|jpe?g|tiff?|bmp|gif|nii|gz|mha|nrrd|npy|npz|h5|dcm)$", re.IGNORECASE)
 
@@ -43,10 +47,22 @@ def path_fault(text: str) -> str | None:
 
 def source_fault(text: str) -> str | None:
     """As :func:`path_fault`, for the folder of a data set."""
-    if (fault := path_fault(text)) is None and _ARCHIVE.search(text):
+    if (fault := path_fault(text) or system_fault(text)) is None and _ARCHIVE.search(text):
         name = text.rstrip("/").rpartition("/")[2]
         return f"an archive; unpack it first: udt-cluster data unpack {name} FOLDER"
     return fault
+
+
+def system_fault(text: str) -> str | None:
+    """Why a folder cannot be a data set whatever is in it: a placeholder, or a place of the system; else None."""
+    path = posixpath.normpath(text.removeprefix("file://"))
+    if _PLACEHOLDER.search(path):
+        return "a placeholder; replace it by your folder"
+    if path in ("/", "//"):
+        return "the whole file system of a node, not a data set; name the folder that the images are in"
+    if found := _SYSTEM.match(path):
+        return f"/{found[1]} belongs to the operating system and has no images; name the folder that the images are in"
+    return None
 
 
 def inner_fault(text: str) -> str | None:

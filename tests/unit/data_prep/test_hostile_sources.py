@@ -12,9 +12,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from data_prep import FileIndex, InProcessExecutor, Prepared, preparation, prepare
 from data_prep.phantom import glas
+from data_prep.source import SourceTree
 from udt_cluster.config.data import DataConfig
 from udt_cluster.data import DataStore
 from udt_cluster.data.versions import remove_version
@@ -176,3 +178,25 @@ def test_fault_z3_the_remedy_for_a_flipped_bit_of_a_shard_mends_it(tmp_path: Pat
     again = run(source, tmp_path, "glas")
     assert (again.location, again.already_there) == (location, False)
     assert len(DataStore.open(location, verify_checksums=True).read_shard(0)[0]) == 3
+
+
+@pytest.mark.parametrize("source", ["/", "//", "/proc", "/proc/self/fd", "/sys/class", "/dev", "/tmp/../proc", "link"])
+def test_fault_D7_places_of_the_system_are_no_source(tmp_path: Path, source: str) -> None:
+    """Listing one would take for ever; a link to one is one."""
+    (tmp_path / "link").symlink_to("/proc")
+    place = Location.parse(str(tmp_path / source) if source == "link" else source)
+    with pytest.raises(DataError, match=r"name the folder that the images are in") as error:
+        SourceTree.of(place)
+    assert error.value.message.startswith(f"data.source {place}: ")
+
+
+def test_fault_D7_a_job_with_a_place_of_the_system_or_a_placeholder_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    for source, says in (("/proc/1", "/proc belongs to the operating"), ("/", "the whole file system of a node")):
+        with pytest.raises(ValidationError, match=says):
+            DataConfig(source=source, adapter="glas")
+    with pytest.raises(ValidationError, match="a placeholder; replace it by your folder"):
+        DataConfig(source="/path/to/ACDC", adapter="acdc")
+    with pytest.raises(DataError, match="a placeholder; replace it by your folder"):
+        SourceTree.of(Location.parse("/path/to/ACDC"))
+    for fine in ("/dev/shm/images", "/device", "/systems/x", "/data/process", str(tmp_path)):
+        assert DataConfig(source=fine, adapter="glas").source == fine
