@@ -241,7 +241,8 @@ class StorageCheckpoints:
         upload = self._upload
         mine = (False, None) if upload is None else (upload.busy, upload.failure)
         ranks: list[tuple[bool, _Failure | None]] = engine.all_gather_object(mine)
-        failures[:] = [failure for _, failure in ranks if failure is not None]
+        if not failures:  # what failed first is the cause; that others have waited in vain is not
+            failures.extend(failure for _, failure in ranks if failure is not None)
         if failures and upload is not None:
             upload.cancel()
         return not any(busy for busy, _ in ranks)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
             f"the weights are not finite after the last step, in {', '.join(bad[:4])} ({len(bad)} tensors); they were "
             "not saved. Lower train.lr, set train.gradient_clipping: 1.0 or train.precision: fp32"
         )
-    save_file({name: _portable(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
+    _write({name: _portable(tensor) for name, tensor in tensors.items()}, folder / WEIGHTS)
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
@@ -54,7 +55,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, folder: 
         for name, parameter in module.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-    save_file(tensors, folder / OPTIMIZER)
+    _write(tensors, folder / OPTIMIZER)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, folder: Path) -> None:
@@ -117,7 +118,7 @@ def save_rank_state(module: nn.Module, folder: Path, *, rank: int) -> None:
     tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
-    save_file(tensors, _rank_file(folder, rank))
+    _write(tensors, _rank_file(folder, rank))
 
 
 def load_rank_state(module: nn.Module, folder: Path, *, rank: int, saved_ranks: int, ranks: int, seed: int) -> None:
@@ -173,6 +174,13 @@ def _float_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 def _rank_file(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank:05d}.safetensors"
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(f"{path}: {error}") from error
 
 
 def _portable(tensor: Tensor) -> Tensor:

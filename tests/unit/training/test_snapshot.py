@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tests.unit.training.fakes import blobs, tiny_net
 from udt_cluster.config.job import TrainConfig
@@ -114,6 +115,17 @@ def test_a_rank_without_its_part_is_refused(tmp_path: Path) -> None:
         _load(tiny_net(), tmp_path, rank=1, ranks=2)
     with pytest.raises(CorruptError, match=r"does not fit the network: it differs in \['1\.running_mean'"):
         _load(torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3)), tmp_path, rank=0, ranks=2)
+
+
+def test_fault_f6_a_full_disk_is_an_error_of_the_system_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(snapshot, "save_file", full)
+    with pytest.raises(OSError, match=r"model\.safetensors: .*No space left on device"):
+        snapshot.save_weights(tiny_net().state_dict(), tmp_path)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
