@@ -10,7 +10,7 @@ from udt_cluster.cli import reports
 from udt_cluster.cli.following import follow_to_end
 from udt_cluster.cli.options import AsJson, JobFile, Overrides, TargetName
 from udt_cluster.cli.output import coloured, say, show, show_json, show_table
-from udt_cluster.errors import JobFailedError, UsageError
+from udt_cluster.errors import UsageError
 
 if TYPE_CHECKING:
     from udt_cluster.config.job import Job
@@ -76,7 +76,7 @@ def verify_resume(
     else:
         show_verdict(found)
     if not found["passed"]:
-        raise JobFailedError(f"{final.id}: a resumed training is not what it should be")
+        raise reports.failure(final, target)
 
 
 def worker_counts(job: "Job", *, workers: int | None, resume_with: list[int] | None) -> tuple[int, ...]:

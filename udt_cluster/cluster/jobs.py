@@ -1,5 +1,6 @@
 """Jobs as a person asks for them: submit, list, find, follow, read, stop, remove."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from udt_cluster.cluster.record import (
     now,
 )
 from udt_cluster.cluster.states import ClusterView, judge, look, look_at
-from udt_cluster.cluster.submit import plan
+from udt_cluster.cluster.submit import Purpose, plan
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, RefusedError, UnreachableError, UsageError, VersionError
@@ -93,6 +94,26 @@ def submit(job: Job, *, target: Target, job_text: str, on_event: Callable[[str],
     return _handed_over(target, record)
 
 
+def verify_resume(
+    job: Job, workers: tuple[int, ...], *, target: Target, job_text: str, on_event: Callable[[str], None]
+) -> JobStatus:
+    """Submit a proof that the job's training survives a kill; see :mod:`udt_cluster.cluster.verify`.
+
+    Args:
+        job: The job.
+        workers: Of those that are killed, then of those that go on.
+        target: Where.
+        job_text: The file as the user wrote it.
+        on_event: Told of each step.
+    """
+    settings = json.loads(job.to_json())
+    settings |= {"resources": settings["resources"] | {"workers": max(workers)}, "stages": ["prepare", "train"]}
+    most = Job.from_json(json.dumps(settings))
+    purpose = Purpose(verifies=workers)
+    record = submission.submit(most, target=target, job_text=job_text, say=on_event, purpose=purpose)
+    return _handed_over(target, record)
+
+
 def resume(target: Target, job_id: str, *, overrides: Sequence[str], on_event: Callable[[str], None]) -> JobStatus:
     """Let a job that failed, was stopped or is lost go on; see :func:`udt_cluster.cluster.resumption.resume`.
 
@@ -131,7 +152,8 @@ def evaluate(target: Target, job_id: str, *, test: bool, on_event: Callable[[str
         )
     job = submission.with_test(job) if test else job
     text = (record.folder / "job.yaml").read_bytes().decode()
-    scored = submission.submit(job, target=target, job_text=text, say=on_event, evaluates=record.id)
+    purpose = Purpose(evaluates=record.id)
+    scored = submission.submit(job, target=target, job_text=text, say=on_event, purpose=purpose)
     return _handed_over(target, scored)
 
 

@@ -64,6 +64,8 @@ class Record:
     git_sha: str = ""
     evaluates: str = ""
     """Id of the job whose models this one scores, for `udt-cluster evaluate`."""
+    verifies: tuple[int, ...] = ()
+    """Numbers of workers, for `udt-cluster verify-resume`: of those that are killed, then of those that go on."""
     data_version: str = ""
     """Version of the data set, when the submitter could see the source; empty otherwise."""
     group_by: str = ""
@@ -173,7 +175,7 @@ class JobRecord:
                 f"job {self.id} was recorded by a newer udt-cluster (format {facts.format}, this one reads up to "
                 f"{FORMAT}); use that version, or a newer one, here too"
             )
-        return replace(facts, warnings=tuple(facts.warnings))
+        return replace(facts, warnings=tuple(facts.warnings), verifies=tuple(facts.verifies))
 
     def job(self) -> Job:
         """The resolved job, as the newest life has it.

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from udt_cluster.cluster import preflight, stages
+from udt_cluster.cluster import preflight, stages, verify
 from udt_cluster.cluster.heartbeat import Heartbeat
 from udt_cluster.cluster.joblogs import DRIVER
 from udt_cluster.cluster.logship import ship_own_output
@@ -86,6 +86,9 @@ class Driver:
             log.info("life %d of the job: it goes on from its checkpoints", self.state.life)
             self.tracker.finish(scope.meta.run_id, "RUNNING")
         prepared = self._stage("prepare", lambda: stages.prepare(scope, self._say))
+        if scope.meta.verifies:
+            self._stage("verify", lambda: verify.verify(scope, prepared, self._say)).insist()
+            return
         if "train" not in scope.job.stages:
             return
         runs = self._stage("train", lambda: stages.train(scope, prepared, self._say))

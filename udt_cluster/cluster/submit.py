@@ -72,7 +72,15 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
     ]
 
 
-def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str = "") -> JobRecord:
+@dataclass(frozen=True)
+class Purpose:
+    """What a submission is for when it is not a training: the fields of the same names in the record."""
+
+    evaluates: str = ""
+    verifies: tuple[int, ...] = ()
+
+
+def submit(job: Job, *, target: Target, job_text: str, say: Say, purpose: Purpose = Purpose()) -> JobRecord:
     """Hand a job over and wait until its nodes have agreed to run it.
 
     Args:
@@ -80,7 +88,7 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
         target: Where.
         job_text: The file as the user wrote it, kept with the record.
         say: Called with each step, for people.
-        evaluates: Id of the job whose models are to be scored again, else empty.
+        purpose: Scoring the models of another job again, or a verification.
 
     Returns:
         The record of the job that runs now.
@@ -94,7 +102,7 @@ def submit(job: Job, *, target: Target, job_text: str, say: Say, evaluates: str 
     source = look_at_source(job, upload=leaves_here(target))
     target, tracker = ready(target, say)
     storage = Location.parse(str(target.storage))
-    record = _record(job, storage, tracker, target=target, text=job_text, evaluates=evaluates, source=source)
+    record = _record(job, storage, tracker, target=target, text=job_text, purpose=purpose, source=source)
     try:
         say(f"handing {record.id} to {target.jobs_api}")
         hand_over(target, record, life=0)
@@ -189,7 +197,7 @@ def look_at_source(job: Job, *, upload: bool) -> Source:
 
 
 def _record(
-    job: Job, storage: Location, tracker: "Tracker", *, target: Target, text: str, evaluates: str, source: Source
+    job: Job, storage: Location, tracker: "Tracker", *, target: Target, text: str, purpose: Purpose, source: Source
 ) -> JobRecord:
     job_id = f"{job.name}-{secrets.token_hex(4)}"
     git_sha = _git_sha()
@@ -210,7 +218,8 @@ def _record(
         versions=versions(),
         run_url=tracker.run_url(run_id),
         git_sha=git_sha,
-        evaluates=evaluates,
+        evaluates=purpose.evaluates,
+        verifies=purpose.verifies,
         data_version=source.version,
         group_by=source.group_by,
         warnings=source.warnings,

@@ -62,6 +62,10 @@ class RunPlan:
     """See :mod:`udt_cluster.cluster.failpoints`."""
     trace: str = ""
     """Folder for the samples of every step; see :mod:`udt_cluster.cluster.trace`."""
+    train_cases: int = 0
+    """So many cases of the fold, the first ones; 0: all."""
+    validation_cases: int = 0
+    """Likewise."""
     job_json: str = ""
     """The job to train with; empty: the record's."""
 
@@ -233,7 +237,9 @@ def _open_data(plan: RunPlan, job: Job) -> RunData:
 
     store = DataStore.open(Location.parse(plan.store))
     fold = load_splits(Location.parse(plan.splits), store.cases).folds[plan.fold]
-    return RunData(store, normalization_for(job.data, store.info), fold.train, fold.validation)
+    train = fold.train[: plan.train_cases or None]
+    validation = fold.validation[: plan.validation_cases or None]
+    return RunData(store, normalization_for(job.data, store.info), train, validation)
 
 
 def _build(plan: RunPlan, job: Job, store: "DataStore") -> "nn.Module":

@@ -64,6 +64,16 @@ class Verdict:
         """Whether all have."""
         return all(check.passed for check in self.checks)
 
+    def insist(self) -> None:
+        """Raise where one has not.
+
+        Raises:
+            JobFailedError: the checks that failed are listed.
+        """
+        failed = [f"{check.name}: {check.detail}" for check in self.checks if not check.passed]
+        if failed:
+            raise JobFailedError("a resumed training is not what an undisturbed one is", failed)
+
     def facts(self) -> dict[str, Any]:
         """For the record."""
         checks = [{"check": check.name, "passed": check.passed, "detail": check.detail} for check in self.checks]
