@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SWIFT_VENV := .venv-swift
 comma := ,
-REQUIRE := $(if $(CI),--require=s3$(comma)mlflow$(comma)ray)
+REQUIRE := $(if $(CI),--require=s3$(comma)mlflow$(comma)ray$(comma)hosts)
 
 .PHONY: help setup setup-test quickstart test test-full lint bench lock clean
 

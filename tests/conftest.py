@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts.network import hosts_are_missing
 from tests.servers.mlflow import mlflow_server as mlflow_server
 from tests.servers.swift import S3Server, SwiftServers, swift_folder
 
@@ -31,6 +32,7 @@ _NEEDS: dict[str, Callable[[], str | None]] = {
     "s3": _s3_is_missing,
     "mlflow": lambda: _package_is_missing("mlflow"),
     "ray": lambda: _package_is_missing("ray"),
+    "hosts": hosts_are_missing,
 }
 
 

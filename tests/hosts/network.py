@@ -239,7 +239,7 @@ class Host(Namespace):
         return filler
 
 
-def why_not() -> str | None:
+def hosts_are_missing() -> str | None:
     """Why hosts cannot be made here, or None."""
     if os.geteuid() != 0:
         return "hosts in network namespaces need root"

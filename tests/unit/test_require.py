@@ -41,6 +41,14 @@ def test_a_need_that_is_met_runs(marker: str) -> None:
     pytest_runtest_setup(Item(marker, "s3,mlflow,ray"))
 
 
+def test_hosts_need_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(pytest.skip.Exception, match="need root"):
+        pytest_runtest_setup(Item("hosts", ""))
+    with pytest.raises(pytest.fail.Exception, match="--require=hosts: hosts in network namespaces need root"):
+        pytest_runtest_setup(Item("hosts", "hosts"))
+
+
 def test_an_unknown_need_is_refused() -> None:
     pytest_configure(Item("", "s3,ray").config)
     with pytest.raises(pytest.UsageError, match="postgres"):
