@@ -51,7 +51,7 @@ def verify_resume(
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove on a job of yours that a killed training goes on as if nothing had happened.
+    """Prove on a job that a killed training loses nothing.
 
     Trains the job's network with its recipe for two epochs on a few of its cases; then again, kills a worker, goes on,
     and compares: weights bit for bit, global batches sample by sample. Exit code 1 when they differ.
