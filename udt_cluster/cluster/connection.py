@@ -32,7 +32,6 @@ def connect(target: Target) -> "JobSubmissionClient":
     # Ray prefers these to the address that it is given.
     for variable in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         os.environ.pop(variable, None)
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
     with api_errors(target):
         return _bounded_client(target.jobs_api)
 
@@ -40,6 +39,8 @@ def connect(target: Target) -> "JobSubmissionClient":
 def _bounded_client(address: str) -> "JobSubmissionClient":
     """Ray's client waits for ever for a server that has stopped; this one does not."""
     from ray.job_submission import JobSubmissionClient
+
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
 
     class BoundedClient(JobSubmissionClient):  # type: ignore[misc]  # ray has no types
         def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:

@@ -1,5 +1,6 @@
 """The driver's signs of life in storage, by which a job counts as running wherever its cluster has gone."""
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,20 +15,22 @@ LOST_SECONDS = 45.0
 
 
 class Heartbeat:
-    """Signs of life from a thread of its own, and a look at whether the job has been given to another driver.
+    """Signs of life from a thread of its own, for as long as this driver is the job's and its cluster is there.
 
     Args:
         record: The job's.
         life: Which of the job's lives this driver is.
-        superseded: Called once when a later life has begun.
+        ended: Called once with the reason when a later life has begun, or when the process that Ray started this one
+            from is gone: a driver outlives its head, waiting for it, and would count as running for ever.
         every: Seconds from sign to sign.
     """
 
     def __init__(
-        self, record: JobRecord, life: int, *, superseded: Callable[[], None], every: float = EVERY_SECONDS
+        self, record: JobRecord, life: int, *, ended: Callable[[str], None], every: float = EVERY_SECONDS
     ) -> None:
         self._record, self._life = record, life
-        self._superseded, self._every = superseded, every
+        self._ended, self._every = ended, every
+        self._parent = os.getppid()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="udt-heartbeat", daemon=True)
         self._thread.start()
@@ -40,11 +43,18 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stop.is_set():
             with suppress(UdtError, OSError):  # storage that is away: the next sign may reach it
-                if self._record.state().life > self._life:
-                    self._superseded()
+                if reason := self._over():
+                    self._ended(reason)
                     return
                 self._record.write_alive(self._life)
             self._stop.wait(self._every)
+
+    def _over(self) -> str:
+        if os.getppid() != self._parent:
+            return "the cluster that started this driver is gone"
+        if self._record.state().life > self._life:
+            return "the job was resumed elsewhere"
+        return ""
 
 
 def silence(record: JobRecord) -> float:

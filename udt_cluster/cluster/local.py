@@ -44,11 +44,12 @@ def ensure(target: Target, *, need_ray: bool = True) -> Target:
     home = udt_home()
     with _locked(home / "local.lock"):
         state = read_state(_STATE)
-        if not _alive(state.get("mlflow")):
+        if not _serves(state, "mlflow"):
+            _end_orphans(state.get("mlflow"))
             state["mlflow"] = _start_mlflow(home)
             state["tracking"] = state["mlflow"]["url"]
             write_state(_STATE, state)
-        if need_ray and not _alive(state.get("ray")):
+        if need_ray and not _serves(state, "ray"):
             _end_orphans(state.get("ray"))
             state["ray"] = _start_ray(home)
             write_state(_STATE, state)
@@ -61,13 +62,13 @@ def ensure(target: Target, *, need_ray: bool = True) -> Target:
 def running(target: Target) -> Target | None:
     """The target's addresses if its Ray head is alive; nothing is started."""
     state = read_state(_STATE)
-    return _addresses(target, state) if _alive(state.get("ray")) and _alive(state.get("mlflow")) else None
+    return _addresses(target, state) if _serves(state, "ray") and _serves(state, "mlflow") else None
 
 
 def known(target: Target) -> Target:
     """The target with the addresses of what is alive, and its storage in any case; nothing is started."""
     state = read_state(_STATE)
-    alive = {name: state.get(name) if _alive(state.get(name)) else None for name in ("ray", "mlflow")}
+    alive = {name: state[name] if _serves(state, name) else None for name in ("ray", "mlflow")}
     return replace(
         target,
         jobs_api=alive["ray"] and alive["ray"]["url"],
@@ -186,7 +187,7 @@ def _wait(
     while time.monotonic() < deadline:
         if answers(server["url"] + path, headers):
             return
-        if not _alive(server):
+        if not _alive(server) and not _members(server):
             break
         time.sleep(0.2)
     tail = "\n".join(Path(server["log"]).read_text(errors="replace").splitlines()[-12:])
@@ -230,6 +231,15 @@ def _alive(server: dict[str, Any] | None) -> bool:
         return False
     _reap(server["pid"])
     return bool(_start_time(server["pid"]) == server["started"])
+
+
+def _serves(state: dict[str, Any], name: str) -> bool:
+    """Whether a server is up: what it was started as lives, or has died and left a server that answers."""
+    server = state.get(name)
+    if not server or _alive(server):
+        return bool(server)
+    path, headers = ("/health", {}) if name == "mlflow" else ("/api/version", _bearer(token_path()))
+    return answers(server["url"] + path, headers)
 
 
 def _reap(pid: int) -> None:

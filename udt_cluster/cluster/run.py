@@ -12,12 +12,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from udt_cluster.cluster import preflight, stages, verify
 from udt_cluster.cluster.heartbeat import Heartbeat
 from udt_cluster.cluster.joblogs import DRIVER
-from udt_cluster.cluster.logship import ship_own_output
+from udt_cluster.cluster.logship import Shipper, ship_own_output
 from udt_cluster.cluster.record import (
     FAILED,
     JOB_VARIABLE,
@@ -35,7 +36,7 @@ from udt_cluster.storage import Location
 from udt_cluster.tracking import Tracker
 
 T = TypeVar("T")
-_SUPERSEDED_EXIT_CODE = 75
+_LEFT_EXIT_CODE = 75
 log = logging.getLogger("udt_cluster")
 
 
@@ -47,7 +48,9 @@ def main() -> int:
     record = JobRecord(Location.parse(os.environ[STORAGE_VARIABLE]), os.environ[JOB_VARIABLE])
     life = int(os.environ.get(LIFE_VARIABLE, "0"))
     tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"], patience=PATIENCE_SECONDS)
-    with ship_own_output(record.logs / DRIVER), closing(Heartbeat(record, life, superseded=_superseded)):
+    record.record()  # a job that was taken back before it began: nothing is written
+    shipper = ship_own_output(record.logs / DRIVER)
+    with shipper, closing(Heartbeat(record, life, ended=partial(_leave, shipper))):
         driver = Driver(record, tracker, life=life)
         try:
             driver.run()
@@ -63,9 +66,11 @@ def _stopped(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _superseded() -> None:
-    """Another driver has taken the job over, because this one was taken for dead: make room, and touch nothing."""
-    os._exit(_SUPERSEDED_EXIT_CODE)
+def _leave(shipper: Shipper, reason: str) -> None:
+    """End at once, without touching the record: somebody else writes it now, or will when the job is resumed."""
+    log.error("%s; this driver ends", reason)
+    shipper.close()
+    os._exit(_LEFT_EXIT_CODE)
 
 
 class Driver:

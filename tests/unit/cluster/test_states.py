@@ -143,7 +143,7 @@ def test_an_ended_job_is_shown_without_asking_the_cluster(record: JobRecord, mon
 
 def test_a_driver_gives_signs_of_life_until_a_later_life_begins(record: JobRecord) -> None:
     called: list[str] = []
-    heart = Heartbeat(record, 0, superseded=lambda: called.append("superseded"), every=0.02)
+    heart = Heartbeat(record, 0, ended=called.append, every=0.02)
     for _ in range(200):
         if record.alive_at() != record.record().submitted_at:
             break
@@ -151,8 +151,19 @@ def test_a_driver_gives_signs_of_life_until_a_later_life_begins(record: JobRecor
     assert states.silence(record) < 5
     record.write_state(replace(record.state(), life=1))
     heart._thread.join(5.0)
-    assert called == ["superseded"]
+    assert called == ["the job was resumed elsewhere"]
     heart.close()
+
+
+def test_fault_H1_a_driver_whose_head_is_gone_gives_no_more_signs(
+    record: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    heart = Heartbeat(record, 0, ended=called.append, every=0.02)
+    monkeypatch.setattr("udt_cluster.cluster.heartbeat.os.getppid", lambda: 1)
+    heart._thread.join(5.0)
+    assert called == ["the cluster that started this driver is gone"]
+    assert not heart._thread.is_alive()
 
 
 def test_a_record_of_a_newer_version_is_refused_and_listed(record: JobRecord) -> None:
