@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from udt_cluster.tracking.registry import register_model as register_model
     from udt_cluster.tracking.registry import resolve as resolve
     from udt_cluster.tracking.registry import show as show
+    from udt_cluster.tracking.run_calls import flatten as flatten
+    from udt_cluster.tracking.runs import ChildRun as ChildRun
+    from udt_cluster.tracking.runs import EndedRuns as EndedRuns
     from udt_cluster.tracking.runs import Run as Run
     from udt_cluster.tracking.runs import Tracker as Tracker
-    from udt_cluster.tracking.runs import flatten as flatten
     from udt_cluster.tracking.server import server_command as server_command
 
 __all__ = [
+    "ChildRun",
+    "EndedRuns",
     "MetricLog",
     "ModelVersion",
     "Run",
@@ -61,7 +65,8 @@ _MODULES = {
     "connection": ("tracking_errors",),
     "metric_log": ("MetricLog",),
     "registry": ("ModelVersion", "discard_unfinished", "download", "list_models", "register_model", "resolve", "show"),
-    "runs": ("Run", "Tracker", "flatten"),
+    "run_calls": ("flatten",),
+    "runs": ("ChildRun", "EndedRuns", "Run", "Tracker"),
     "server": ("server_command",),
 }
 

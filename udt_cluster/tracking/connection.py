@@ -2,7 +2,9 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -56,6 +58,30 @@ def _resolve_name(uri: str) -> None:
     thread.join(_NAME_SECONDS)
     if thread.is_alive():
         raise TrackingUnreachableError(f"no name server told in {_NAME_SECONDS} s where {host} is. {_remedy(uri)}")
+
+
+def within(seconds: float, work: Callable[[], None], uri: str) -> None:
+    """Do something in a thread; what it raises is raised here.
+
+    Raises:
+        TrackingUnreachableError: it has not ended in time; it goes on by itself.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except UdtError as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="mlflow-call", daemon=True).start()
+    try:
+        done.result(seconds)
+    except FutureTimeout as error:
+        raise TrackingUnreachableError(
+            f"MLflow at {shown(uri)} has not answered in {seconds:.0f} s. {_remedy(uri)}"
+        ) from error
 
 
 @contextmanager

@@ -11,26 +11,28 @@ from pathlib import Path
 from typing import Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
 
-from udt_cluster.errors import TrackingUnreachableError, UsageError
+from udt_cluster.errors import TrackingUnreachableError, UdtError, UsageError
 from udt_cluster.tracking.address import checked_uri, shown
-from udt_cluster.tracking.connection import ping, tracking_errors
+from udt_cluster.tracking.connection import ping, tracking_errors, within
+from udt_cluster.tracking.run_calls import (
+    PARENT,
+    RUN_KEY,
+    all_experiments,
+    as_tags,
+    experiment_of,
+    log_in_batches,
+    log_missing_params,
+    run_of,
+    search,
+)
 
-RUN_KEY = "udt.run"
-"""Tag with the key under which a run is looked up before it is made."""
-
-_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows the pages of language models
-_PARENT = "mlflow.parentRunId"
-_NAME = "mlflow.runName"
-_BATCH = 100  # params or tags in one request
-_LONGEST_PARAM = 6000
-_LONGEST_TAG = 8000
 _LONGEST_DIGEST = 36
 _FRESH_SECONDS = 5.0  # an answer this recent makes another ping needless
 _PAUSE_SECONDS = 2.0
+_STALE_SECONDS = 15.0
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -49,6 +51,29 @@ class Run:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """What a run under a parent is made, or found again, by: see :meth:`Tracker.start_child`."""
+
+    parent_id: str
+    name: str
+    tags: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EndedRuns:
+    """What :meth:`Tracker.end_stale` did.
+
+    Attributes:
+        ended: Ids of the runs that were RUNNING and are no more.
+        problem: Why not all of them could be ended, in a sentence; empty when all were.
+    """
+
+    ended: tuple[str, ...] = ()
+    problem: str = ""
 
 
 class Tracker:
@@ -124,8 +149,8 @@ class Tracker:
             The run's id.
         """
         with self.calls() as client:
-            experiment_id = _experiment(client, experiment)
-            return _run_of(client, experiment_id, name, {RUN_KEY: key or uuid.uuid4().hex}, tags or {}, params or {})
+            experiment_id = experiment_of(client, experiment)
+            return run_of(client, experiment_id, name, {RUN_KEY: key or uuid.uuid4().hex}, tags or {}, params or {})
 
     def start_child(
         self,
@@ -141,7 +166,11 @@ class Tracker:
         """
         with self.calls() as client:
             experiment_id = client.get_run(parent_id).info.experiment_id
-            return _run_of(client, experiment_id, name, {RUN_KEY: name, _PARENT: parent_id}, tags or {}, params or {})
+            return run_of(client, experiment_id, name, {RUN_KEY: name, PARENT: parent_id}, tags or {}, params or {})
+
+    def start(self, child: ChildRun) -> str:
+        """The same as :meth:`start_child`, for what was written down earlier."""
+        return self.start_child(child.parent_id, child.name, tags=child.tags, params=child.params)
 
     def finish(self, run_id: str, status: Status = "FINISHED") -> None:
         """Set the run's status, with the time of now as its end."""
@@ -157,6 +186,43 @@ class Tracker:
             if child.end_time is None:
                 self.finish(child.run_id, status)
         self.finish(run_id, status)
+
+    def end_stale(self, run_id: str, status: Status, *, seconds: float = _STALE_SECONDS) -> EndedRuns:
+        """End a run and its children as far as they are RUNNING: what ran them has gone.
+
+        Args:
+            run_id: The parent. One that is not there, or in the trash, has nothing to end.
+            status: KILLED or FAILED.
+            seconds: No longer than this, whatever the server does.
+
+        Returns:
+            What was ended. It never raises: a server that is away is said in `problem`.
+        """
+        ended: list[str] = []
+
+        def work() -> None:
+            with self.calls() as client:
+                parent = client.get_run(run_id)
+                children = search(client, [parent.info.experiment_id], {PARENT: run_id}, status="RUNNING")
+                for run in [*children, parent]:
+                    if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
+                        client.set_terminated(run.info.run_id, status)
+                        ended.append(run.info.run_id)
+
+        try:
+            within(seconds, work, self.uri)
+        except UsageError:
+            return EndedRuns(tuple(ended))
+        except UdtError as error:
+            return EndedRuns(tuple(ended), error.message)
+        return EndedRuns(tuple(ended))
+
+    def open_runs(self) -> list[Run]:
+        """Every run of this package's making that is RUNNING, in any experiment, newest first."""
+        with self.calls() as client:
+            self._experiment_names.update(all_experiments(client))
+            found = search(client, list(self._experiment_names), {}, status="RUNNING")
+            return [self._as_run(client, run) for run in found if RUN_KEY in run.data.tags]
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log numbers that are measured once, at step 0; those of a training go through :class:`MetricLog`.
@@ -174,12 +240,12 @@ class Tracker:
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags; None is left out, and what is longer than MLflow allows is cut."""
         with self.calls() as client:
-            _log_in_batches(client, run_id, tags=_tags(tags))
+            log_in_batches(client, run_id, tags=as_tags(tags))
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Set params that the run has not got yet; MLflow does not let one change."""
         with self.calls() as client:
-            _log_missing_params(client, client.get_run(run_id), params)
+            log_missing_params(client, client.get_run(run_id), params)
 
     def log_file(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         """Upload one file into the folder `artifact_path` of the run."""
@@ -222,21 +288,23 @@ class Tracker:
     def list_runs(
         self, experiment: str | None = None, *, parent_id: str | None = None, tags: Mapping[str, str] | None = None
     ) -> list[Run]:
-        """The runs of one experiment or of all, newest first, with these tags."""
-        wanted = dict(tags or {}) | ({_PARENT: parent_id} if parent_id else {})
+        """The runs of one experiment or of all, newest first, with these tags; children are in their parent's."""
+        wanted = dict(tags or {}) | ({PARENT: parent_id} if parent_id else {})
         with self.calls() as client:
-            if experiment is None:
-                experiment_ids = [found.experiment_id for found in client.search_experiments()]
+            if experiment is None and parent_id is not None:
+                experiment_ids = [client.get_run(parent_id).info.experiment_id]
+            elif experiment is None:
+                experiment_ids = list(all_experiments(client))
             else:
                 known = client.get_experiment_by_name(experiment)
                 experiment_ids = [known.experiment_id] if known else []
-            return [self._as_run(client, run) for run in _search(client, experiment_ids, wanted)]
+            return [self._as_run(client, run) for run in search(client, experiment_ids, wanted)]
 
     def delete(self, run_id: str) -> None:
         """Move a run and its children to MLflow's trash (`mlflow gc` empties it)."""
         with self.calls() as client:
             experiment_id = client.get_run(run_id).info.experiment_id
-            for child in _search(client, [experiment_id], {_PARENT: run_id}):
+            for child in search(client, [experiment_id], {PARENT: run_id}):
                 client.delete_run(child.info.run_id)
             client.delete_run(run_id)
 
@@ -255,111 +323,10 @@ class Tracker:
             name=run.info.run_name,
             experiment=names[experiment_id],
             status=run.info.status,
-            parent_id=run.data.tags.get(_PARENT),
+            parent_id=run.data.tags.get(PARENT),
             start_time=run.info.start_time,
             end_time=run.info.end_time,
             tags=dict(run.data.tags),
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
         )
-
-
-def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """A nested mapping as MLflow's params: keys joined with dots, lists as JSON, everything else as text."""
-    flat: dict[str, str] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            flat[f"{prefix}{key}"] = _cut(text, _LONGEST_PARAM)
-    return flat
-
-
-def _experiment(client: MlflowClient, name: str) -> str:
-    """Id of the experiment, made or restored when needed."""
-    known = client.get_experiment_by_name(name)
-    if known is None:
-        try:
-            return str(client.create_experiment(name, tags=_TRAINING))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            known = client.get_experiment_by_name(name)  # another submission was faster
-    if known.lifecycle_stage == "deleted":
-        client.restore_experiment(known.experiment_id)
-    return str(known.experiment_id)
-
-
-def _run_of(
-    client: MlflowClient,
-    experiment_id: str,
-    name: str,
-    identity: Mapping[str, str],
-    tags: Mapping[str, object],
-    params: Mapping[str, object],
-) -> str:
-    """The one run with these tags: found, or made. When two were made (an answer was lost), the younger ones go."""
-    found = _search(client, [experiment_id], identity)
-    if not found:
-        client.create_run(experiment_id, run_name=name, tags={**_tags(tags), **identity})
-        found = _search(client, [experiment_id], identity)
-    first, *others = sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-    for run in others:
-        client.delete_run(run.info.run_id)
-    if first.info.status != "RUNNING":
-        client.update_run(first.info.run_id, "RUNNING")
-    changed = {key: value for key, value in _tags(tags).items() if first.data.tags.get(key) != value}
-    _log_in_batches(client, first.info.run_id, tags=changed)
-    _log_missing_params(client, first, params)
-    return str(first.info.run_id)
-
-
-def _search(client: MlflowClient, experiment_ids: list[str], tags: Mapping[str, str]) -> list[MlflowRun]:
-    """All live runs with these tags, newest first."""
-    runs: list[MlflowRun] = []
-    token: str | None = None
-    condition = " and ".join(f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items())
-    while experiment_ids:
-        page = client.search_runs(
-            experiment_ids, condition, order_by=["attributes.start_time DESC"], max_results=1000, page_token=token
-        )
-        runs.extend(page)
-        token = page.token
-        if not token:
-            break
-    return runs
-
-
-def _quoted(value: str) -> str:
-    if "'" in value and '"' in value:
-        raise UsageError(f"{value!r} cannot be looked up in MLflow: it has both kinds of quotes")
-    return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-def _log_missing_params(client: MlflowClient, run: MlflowRun, params: Mapping[str, object]) -> None:
-    missing = {key: value for key, value in flatten(params).items() if key not in run.data.params}
-    _log_in_batches(client, run.info.run_id, params=missing)
-
-
-def _log_in_batches(
-    client: MlflowClient, run_id: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None
-) -> None:
-    for chunk in _chunks(list((tags or {}).items())):
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk], synchronous=True)
-    for chunk in _chunks(list((params or {}).items())):
-        client.log_batch(run_id, params=[Param(key, value) for key, value in chunk], synchronous=True)
-
-
-def _chunks(items: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
-
-
-def _tags(tags: Mapping[str, object]) -> dict[str, str]:
-    """Tags as text: None is left out."""
-    return {key: _cut(str(value), _LONGEST_TAG) for key, value in tags.items() if value is not None}
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."

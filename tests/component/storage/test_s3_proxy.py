@@ -110,6 +110,7 @@ def test_fault_N1_slow_down_without_end_ends_with_the_deadline(
     assert retry_count() - before == len(proxy.requests) - 3 >= 3
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_fault_N1_an_upload_in_parts_ends_once_not_twice_after_the_deadline(
     root: Location, behind: Callable[[Verdict], FaultyProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:

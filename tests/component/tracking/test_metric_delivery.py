@@ -101,8 +101,9 @@ def test_fault_m3_killed_process_reports_again_and_nothing_is_twice(
             log.log(epoch, {{"loss": 1.0 - epoch / 10, "dice": epoch / 10}})
         while log.unsent:
             time.sleep(0.05)
-        log._tracker.uri = "http://127.0.0.1:9"  # MLflow is out of reach from here on
-        log._tracker._client, log._tracker._answered = None, -1e9
+        tracker = log._delivery._tracker
+        tracker.uri = "http://127.0.0.1:9"  # MLflow is out of reach from here on
+        tracker._client, tracker._answered = None, -1e9
         log.log(3, {{"loss": 0.7, "dice": 0.3}})
         time.sleep(1.0)
         os.kill(os.getpid(), signal.SIGKILL)

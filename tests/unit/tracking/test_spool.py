@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udt_cluster.tracking.metric_log import _together
+from udt_cluster.tracking import spool as spool_module
+from udt_cluster.tracking.backlog import together
 from udt_cluster.tracking.spool import Record, Spool
 
 
@@ -94,9 +95,66 @@ def test_nothing_unsent_is_lost_wherever_the_file_is_cut(
 def test_batches_hold_a_thousand_points_or_one_picture() -> None:
     metrics = [Record(n, {"step": n, "metrics": {"a": 0.0, "b": 0.0}}) for n in range(1, 701)]
     picture = Record(701, {"picture": "p", "name": "v", "step": 1})
-    assert _together([*metrics, picture]) == metrics[:500]
-    assert _together([*metrics[:3], picture]) == metrics[:3]
-    assert _together([picture, *metrics]) == [picture]
-    assert _together([]) == []
+    assert together([*metrics, picture]) == metrics[:500]
+    assert together([*metrics[:3], picture]) == metrics[:3]
+    assert together([picture, *metrics]) == [picture]
+    assert together([]) == []
     large = Record(1, {"step": 1, "metrics": {str(n): 0.0 for n in range(1500)}})
-    assert _together([large, picture]) == [large]
+    assert together([large, picture]) == [large]
+
+
+def test_what_was_delivered_is_dropped_from_the_file_and_the_rest_stays(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    records = spool.append([{"n": number} for number in range(100)])
+    spool.mark_sent(records[9].end)
+    assert spool.compact() == 0, "most of it is still to be sent"
+    spool.mark_sent(records[94].end)
+    assert spool.compact() == records[94].end
+    assert spool.size == spool.path.stat().st_size == records[-1].end - records[94].end
+    assert values(spool) == [95, 96, 97, 98, 99]
+    (more,) = spool.append([{"n": 100}])
+    spool.mark_sent(spool.read(0)[1].end)
+    again = reopened(spool)
+    assert values(again) == [97, 98, 99, 100]
+    assert again.size == more.end
+    again.close()
+
+
+@pytest.mark.parametrize("crash_at", ["spool", "spool.sent"])
+def test_a_crash_while_the_file_is_made_smaller_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: str
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    records = spool.append([{"n": number} for number in range(100)])
+    spool.mark_sent(records[94].end)
+    real = spool_module._replace
+
+    def crash(path: Path, data: bytes) -> None:
+        if path.name == crash_at:
+            raise KeyboardInterrupt
+        real(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_module, "_replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            spool.compact()
+    again = reopened(spool)
+    assert values(again) == [95, 96, 97, 98, 99]
+    again.append([{"n": number} for number in range(100, 300)])  # beyond the mark of before the crash
+    last = reopened(again)
+    assert values(last) == [95, 96, 97, 98, 99, *range(100, 300)]
+    last.close()
+
+
+def test_lines_longer_than_a_piece_and_lines_that_are_no_json(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([{"n": 0}, {"n": 1, "long": "x" * 3 * 2**18}, {"n": 2}])
+    with spool.path.open("ab") as file:
+        file.write(b"\xff{no json\n" * 100_000 + b'{"n": 3}\n' + b"x" * 2**19)
+    again = reopened(spool)
+    assert values(again) == [0, 1, 2, 3]
+    assert spool.path.stat().st_size == again.size
+    os.truncate(again.path, 5)
+    with pytest.raises(OSError, match="cut off"):
+        again.read(0)
+    again.close()
