@@ -7,23 +7,23 @@ same work with the same bytes; the first to commit removes what was staged, and 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as package_version
 from typing import Any, TypeVar
 
 from data_prep.adapters import get as get_adapter
-from data_prep.case import Case, CaseSummary, Discovery
+from data_prep.case import BadCase, Case, CaseSummary, Discovery
 from data_prep.executor import Died, Executor
 from data_prep.hashed_source import HashedSource
 from data_prep.preparation import CaseReport, CaseTask, run_case_task
-from data_prep.quarantine import BadCase, describe, mixed_channels
+from data_prep.quarantine import describe, left_out, mixed_channels
 from data_prep.shard_tasks import count_shards, shard_tasks, write_shard
 from data_prep.staging import staged_path
 from data_prep.statistics import Statistics
 from data_prep.writer import StorePlan, finish, plan_store, promoted_dtype, write_tables
 from udt_cluster.config.data import DataConfig
-from udt_cluster.errors import AuthError, DataError, JobFailedError, StorageUnreachableError
-from udt_cluster.storage import Location, ObjectRecord, read_commit
+from udt_cluster.errors import AuthError, CorruptError, DataError, JobFailedError, StorageUnreachableError
+from udt_cluster.storage import COMMIT_NAME, Location, ObjectRecord, read_commit, verify
 
 PREP_VERSION = 3
 """Raised whenever the same input would give other samples."""
@@ -79,6 +79,8 @@ class _Cases:
 
     kept: list[tuple[Location, CaseSummary]] = field(default_factory=list)
     bad: list[BadCase] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    """Ids of those of `bad` whose task died: with more memory they might be good."""
     totals: dict[tuple[int, bool], Statistics] = field(default_factory=dict)
     """By the number of channels, and of training cases or of the others."""
 
@@ -89,11 +91,25 @@ class _Cases:
         self.totals[key] = self.totals[key].merged(statistics) if key in self.totals else statistics
 
 
-def assemble(order: Order, *, executor: Executor, on_progress: OnProgress) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Assembled:
+    """A version that is committed now.
+
+    Attributes:
+        root: Of the store.
+        warnings: What the user should know.
+    """
+
+    root: Location
+    warnings: tuple[str, ...]
+
+
+def assemble(order: Order, *, executor: Executor, on_progress: OnProgress) -> Assembled:
     """Write and commit a version; what is there of it already is not done again.
 
-    Returns:
-        What the user should know.
+    A version follows from the source alone. Where cases are left out because their tasks died, which follows from this
+    day's memory, it becomes another version, whose name says which cases those are: two preparations of which one had
+    less memory never write to one place.
 
     Raises:
         DataError: everything that is wrong with any case, or with all of them together.
@@ -102,16 +118,40 @@ def assemble(order: Order, *, executor: Executor, on_progress: OnProgress) -> tu
     """
     for _ in range(_ROUNDS):
         cases = _prepare_cases(order, executor, on_progress)
-        plan, staged = _plan(order, cases)
-        records = None if _is_committed(order) else _write_shards(order, plan, staged, executor, on_progress)
+        made, warnings = _without(order, cases.dead)
+        plan, staged = _plan(made, cases)
+        records = None if _is_committed(made) else _write_shards(made, plan, staged, executor, on_progress)
         if records is not None:
             finish(plan, [*records, *write_tables(plan)])
-        if records is not None or _is_committed(order):
-            return _clean(order)
+        if records is not None or _is_committed(made):
+            return Assembled(made.root, (*warnings, *_clean(made, staged=not cases.dead)))
     raise StorageUnreachableError(
         f"{order.staging}: prepared cases disappeared {_ROUNDS} times before they were used. Does something delete "
         "objects there? Prepare again when it no longer does."
     )
+
+
+def committed(root: Location) -> tuple[bool, tuple[str, ...]]:
+    """Whether a version is there and whole; what is broken loses its COMMIT, and is said."""
+    try:
+        commit = read_commit(root)
+        if commit is not None:
+            verify(root, commit, checksums=False)
+        return commit is not None, ()
+    except CorruptError as error:
+        (root / COMMIT_NAME).delete()
+        return False, (f"the stored version was damaged and is written again: {error.message}", *error.problems)
+
+
+def _without(order: Order, dead: Sequence[str]) -> tuple[Order, tuple[str, ...]]:
+    """The order of the version without cases whose tasks died, and what is to be said."""
+    if not dead or order.config.on_bad_case == "fail":
+        return order, ()
+    version = hashlib.sha256("\n".join([order.version, *sorted(dead)]).encode()).hexdigest()[: len(order.version)]
+    root = order.root.parent / version
+    _, repair = committed(root)
+    said = f"{len(dead)} cases had not enough memory; this is the version without them, and the next preparation tries "
+    return replace(order, version=version, root=root), (f"{said}them again", *repair)
 
 
 def _prepare_cases(order: Order, executor: Executor, on_progress: OnProgress) -> _Cases:
@@ -135,6 +175,7 @@ def _task(order: Order, source: Location, case: Case, staged: Location) -> CaseT
 
 def _sort_in(cases: _Cases, case: Case, staged: Location, report: CaseReport | Died) -> None:
     if isinstance(report, Died):
+        cases.dead.append(case.id)
         killed = f"{case.id}: its task died twice, the second time alone ({report.reason}). Give nodes more memory"
         cases.bad.append(BadCase(case, (killed,)))
     elif report.summary is None or report.statistics is None:
@@ -153,8 +194,8 @@ def _plan(order: Order, cases: _Cases) -> tuple[StorePlan, list[Location]]:
     channels, odd = mixed_channels([summary for _, summary in cases.kept], by_id)
     bad = [*cases.bad, *odd]
     _refuse_bad(order, bad)
-    left_out = {entry.case.id for entry in odd}
-    kept = [(staged, summary) for staged, summary in cases.kept if summary.id not in left_out]
+    unlike = {entry.case.id for entry in odd}
+    kept = [(staged, summary) for staged, summary in cases.kept if summary.id not in unlike]
     summaries = [summary for _, summary in kept]
     config = order.config
     class_names = get_adapter(config.adapter).class_names(config)
@@ -204,8 +245,10 @@ def _provenance(order: Order, summaries: Sequence[CaseSummary], bad: Sequence[Ba
         "files": len(order.discovery.files),
         "patients_known": order.discovery.patients_known,
         "empty_samples": sum(not count for case in summaries for count in case.foreground),
-        "quarantined": [{"id": entry.case.id, "reason": describe(entry)} for entry in bad],
-        "warnings": [*order.discovery.warnings, *_left_out(bad), *_promoted(summaries)],
+        "quarantined": [
+            {"id": entry.case.id, "reason": describe(entry)} for entry in (*order.discovery.left_out, *bad)
+        ],
+        "warnings": [*order.discovery.warnings, *left_out(bad), *_promoted(summaries)],
     }
 
 
@@ -238,11 +281,11 @@ def _is_committed(order: Order) -> bool:
     return read_commit(order.root) is not None
 
 
-def _clean(order: Order) -> tuple[str, ...]:
-    """Remove what was staged; it is committed now."""
+def _clean(order: Order, *, staged: bool) -> tuple[str, ...]:
+    """Remove what is committed now: the records of shards, and what was `staged` unless it is wanted again."""
     try:
         records = [f"shards/{order.version}/{entry.key}" for entry in order.records.entries()]
-        order.staging.delete_keys([*map(staged_path, order.keys), *records])
+        order.staging.delete_keys([*(map(staged_path, order.keys) if staged else ()), *records])
     except AuthError as error:
         return (f"what was staged under {order.staging} could not be removed: {error.message}",)
     return ()
@@ -259,7 +302,3 @@ def _promoted(summaries: Sequence[CaseSummary]) -> list[str]:
     if len(kinds) == 1:
         return []
     return [f"cases have values of types {', '.join(kinds)}; all are stored as {promoted_dtype(kinds)}."]
-
-
-def _left_out(bad: Sequence[BadCase]) -> list[str]:
-    return [f"case {entry.case.id} is left out: {describe(entry)}" for entry in bad]

@@ -50,6 +50,14 @@ class Case:
     meta: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class BadCase:
+    """A case, and everything that is wrong with it."""
+
+    case: Case
+    problems: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
     """What an adapter found.
@@ -59,12 +67,14 @@ class Discovery:
         patients_known: Whether `Case.group` is the patient.
         files: Every file whose content matters, lists and tables included, sorted by key.
         warnings: What the user should know about this data set.
+        left_out: Files that make no case, each as if it were one; none where bad cases are not left out.
     """
 
     cases: tuple[Case, ...]
     patients_known: bool
     files: tuple[Entry, ...]
     warnings: tuple[str, ...] = ()
+    left_out: tuple[BadCase, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,19 +4,22 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from data_prep.adapters import get as get_adapter
-from data_prep.assembly import PREP_VERSION, OnProgress, Order, assemble
+from data_prep.assembly import PREP_VERSION, OnProgress, Order, assemble, committed
 from data_prep.case import Case, Discovery
+from data_prep.discovery import discover
 from data_prep.executor import Executor
 from data_prep.file_index import FileIndex
+from data_prep.quarantine import left_out
 from udt_cluster.config.data import DataConfig
 from udt_cluster.data.versions import staging_root, version_root
-from udt_cluster.errors import CorruptError, DataError
-from udt_cluster.storage import COMMIT_NAME, Location, read_commit, verify
+from udt_cluster.errors import DataError
+from udt_cluster.storage import Location
 
+_SHOWN = 20
 Rename = Callable[[Discovery], Discovery]
 """Gives cases and groups other names (pseudonyms); pure, and sure to give the same names again."""
 
@@ -94,8 +97,8 @@ def prepare(
     found = _find(config, dataset, index, rename)
     group_by, warnings = choose_groups(config, found.discovery)
     root = version_root(storage, dataset, found.version)
-    already_there, repair = _state(root)
-    left_over: tuple[str, ...] = ()
+    already_there, repair = committed(root)
+    warnings = (*found.discovery.warnings, *warnings, *repair)
     if not already_there:
         order = Order(
             config=config,
@@ -108,13 +111,14 @@ def prepare(
             staging=staging_root(storage, dataset),
             unreadable=found.unreadable,
         )
-        left_over = assemble(order, executor=executor, on_progress=on_progress)
+        made = assemble(order, executor=executor, on_progress=on_progress)
+        root, warnings = made.root, (*warnings, *made.warnings)
     return Prepared(
         location=root,
-        version=found.version,
+        version=root.name,
         already_there=already_there,
         group_by=group_by,
-        warnings=(*found.discovery.warnings, *warnings, *repair, *left_over),
+        warnings=warnings,
         seconds=time.monotonic() - started,
     )
 
@@ -156,7 +160,7 @@ class _Found:
 def _find(config: DataConfig, dataset: str, index: FileIndex, rename: Rename) -> _Found:
     source = Location.parse(config.source)
     adapter = get_adapter(config.adapter)
-    discovery = rename(adapter.discover(source, config))
+    discovery = _said(rename(discover(adapter, source, config)))
     _refuse_twins(source, discovery)
     choose_groups(config, discovery)
     digests, unreadable = _digests(config, source, discovery, index)
@@ -169,8 +173,18 @@ def _find(config: DataConfig, dataset: str, index: FileIndex, rename: Rename) ->
     shared = {key: digest for key, digest in digests.items() if key not in of_cases}
     base = _hash({"parameters": parameters, "files": shared})
     keys = tuple(_hash([base, asdict(case), [digests.get(key) for key in _files(case)]]) for case in discovery.cases)
-    whole = {"dataset": dataset, "cases": keys, "files": digests, "on_bad_case": config.on_bad_case}
+    whole: dict[str, Any] = {"dataset": dataset, "cases": keys, "files": digests, "on_bad_case": config.on_bad_case}
+    if discovery.left_out:
+        whole["left_out"] = [[entry.case.id, *entry.problems] for entry in discovery.left_out]
     return _Found(version=_hash(whole)[:16], discovery=discovery, keys=keys, digests=digests, unreadable=unreadable)
+
+
+def _said(discovery: Discovery) -> Discovery:
+    """With a warning for each of the first that are left out."""
+    lines = left_out(discovery.left_out[:_SHOWN])
+    if (more := len(discovery.left_out) - _SHOWN) > 0:
+        lines.append(f"and {more} more are left out")
+    return replace(discovery, warnings=(*discovery.warnings, *lines))
 
 
 def _digests(
@@ -222,18 +236,6 @@ def choose_groups(
         + ". Set data.group_by: case to make every case a group of its own; scores may then be too good where a "
         "patient has several cases."
     )
-
-
-def _state(root: Location) -> tuple[bool, tuple[str, ...]]:
-    """Whether the version is there and whole; what is broken loses its COMMIT, and is said."""
-    try:
-        commit = read_commit(root)
-        if commit is not None:
-            verify(root, commit, checksums=False)
-        return commit is not None, ()
-    except CorruptError as error:
-        (root / COMMIT_NAME).delete()
-        return False, (f"the stored version was damaged and is written again: {error.message}", *error.problems)
 
 
 def _refuse_twins(source: Location, discovery: Discovery) -> None:

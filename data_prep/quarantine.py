@@ -3,20 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from data_prep.case import Case, CaseSummary
+from data_prep.case import BadCase, Case, CaseSummary
 
 _LONGEST = 200
-
-
-@dataclass(frozen=True)
-class BadCase:
-    """A case, and everything that is wrong with it."""
-
-    case: Case
-    problems: tuple[str, ...]
 
 
 def describe(bad: BadCase) -> str:
@@ -31,6 +22,11 @@ def describe(bad: BadCase) -> str:
     pattern = "|".join(re.escape(name) for name in sorted(words, key=len, reverse=True))
     text = re.sub(pattern, lambda found: words[found[0]], text) if words else text
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def left_out(bad: Sequence[BadCase]) -> list[str]:
+    """A warning for each."""
+    return [f"case {entry.case.id} is left out: {describe(entry)}" for entry in bad]
 
 
 def mixed_channels(summaries: Sequence[CaseSummary], cases: Mapping[str, Case]) -> tuple[int, list[BadCase]]:

@@ -13,8 +13,8 @@ from data_prep.check.finding import Finding, Severity, of_problem, remedy_of
 from data_prep.check.look import Look, LookTask, look
 from data_prep.check.pictures import PictureTask, draw
 from data_prep.check.report import CheckReport, ordered
-from data_prep.check.sources import Found, discover
 from data_prep.check.survey import Survey
+from data_prep.discovery import Found, discover_rest
 from data_prep.executor import Died, Executor
 from data_prep.prepare import choose_groups
 from udt_cluster.config.data import DataConfig
@@ -87,10 +87,11 @@ def _discover(check: _Check) -> Found:
         return Found(discovery=None, problems=(), files=frozenset())
     try:
         adapter = get_adapter(check.config.adapter)
-        found = discover(adapter, check.source, check.config)
+        found = discover_rest(adapter, check.source, check.config)
     except DataError as error:
         found = Found(discovery=None, problems=(error.message, *error.problems), files=frozenset())
-    check.add([of_problem(line, severity="refused", files=found.files, otherwise="D7") for line in found.problems])
+    severity: Severity = "warning" if check.config.on_bad_case == "quarantine" and found.covered else "refused"
+    check.add([of_problem(line, severity=severity, files=found.files, otherwise="D7") for line in found.problems])
     if found.discovery is not None:
         if not found.discovery.cases and not found.problems:
             message = "no case was found; check data.source and data.adapter"

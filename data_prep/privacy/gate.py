@@ -51,7 +51,8 @@ def _looked_at(discovery: Discovery, *, upload: bool) -> Discovery:
     Raises:
         DataError: some look like a person's, and they are about to leave this machine.
     """
-    names = sorted({name for case in discovery.cases for name in (case.id, case.group, case.site)})
+    cases = (*discovery.cases, *(entry.case for entry in discovery.left_out))
+    names = sorted({name for case in cases for name in (case.id, case.group, case.site)})
     found = suspicious_ids(names)
     if not found:
         return discovery

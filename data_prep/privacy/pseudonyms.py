@@ -75,18 +75,19 @@ class Pseudonyms:
         Raises:
             DataError: two names have one pseudonym (it would take 10^12 cases to see it).
         """
-        renamed = {name: self.of(name) for case in discovery.cases for name in _names(case)}
+        renamed = {name: self.of(name) for case in _all(discovery) for name in _names(case)}
         if len(set(renamed.values())) < len(renamed):
             raise DataError(f"{self.folder}: two names have one pseudonym; delete the key, and prepare again")
-        self._remember(discovery.cases, renamed)
-        cases = (
-            replace(case, id=renamed[case.id], group=renamed[case.group], site=renamed.get(case.site, ""))
-            for case in discovery.cases
-        )
+        self._remember(_all(discovery), renamed)
+
+        def hidden(case: Case) -> Case:
+            return replace(case, id=renamed[case.id], group=renamed[case.group], site=renamed.get(case.site, ""))
+
         return replace(
             discovery,
-            cases=tuple(sorted(cases, key=lambda case: natural_order(case.id))),
+            cases=tuple(sorted(map(hidden, discovery.cases), key=lambda case: natural_order(case.id))),
             warnings=tuple(_concealed(warning, renamed) for warning in discovery.warnings),
+            left_out=tuple(replace(entry, case=hidden(entry.case)) for entry in discovery.left_out),
         )
 
     def originals(self) -> dict[str, str]:
@@ -112,6 +113,10 @@ class Pseudonyms:
         with open(descriptor, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
             csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *sorted(rows, key=lambda row: row[1])])
         scratch.replace(self.table)
+
+
+def _all(discovery: Discovery) -> list[Case]:
+    return [*discovery.cases, *(entry.case for entry in discovery.left_out)]
 
 
 def _key_of(path: Path) -> bytes:

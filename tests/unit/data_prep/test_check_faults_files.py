@@ -46,6 +46,10 @@ def test_fault_D7_missing_partners_are_named_and_the_rest_is_looked_at(pairs: Pa
     assert {finding.file for finding in of(report, "D7")} == {"images/c0.png", "masks/c1.png"}
     assert only(report, "D1").case == "c2"
     assert report.counts["good_cases"] == CASES - 3
+    lenient = check(pairs, on_bad_case="quarantine")
+    assert {finding.file for finding in of(lenient, "D7", "warning")} == {"images/c0.png", "masks/c1.png"}
+    assert all("left out" in finding.remedy for finding in of(lenient, "D7", "warning"))
+    assert not lenient.blocks
 
 
 def test_fault_D7_symlink_loops_end_the_check_and_are_said(pairs: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from data_prep import FileIndex, InProcessExecutor, Prepared, find_version, prepare
-from data_prep.case import Case, Discovery
+from data_prep.case import BadCase, Case, Discovery
+from data_prep.discovery import Found
 from data_prep.phantom import glas
-from data_prep.quarantine import BadCase, describe
+from data_prep.privacy import Pseudonyms, privacy_gate
+from data_prep.quarantine import describe
 from udt_cluster.config.data import DataConfig
 from udt_cluster.data import DataStore
 from udt_cluster.errors import AuthError, DataError
@@ -171,3 +173,79 @@ def test_renamed_cases_are_another_version_with_the_same_pixels(glands: Path, tm
     assert np.array_equal(stores[0].read_samples(0, 5)[0], stores[1].read_samples(0, 5)[0])
     for path in renamed.location.local_path.rglob("*"):
         assert path.is_dir() or b"train_" not in path.read_bytes()
+
+
+def test_fault_D7_pictures_without_a_mask_are_left_out_by_name(glands: Path, tmp_path: Path) -> None:
+    (glands / "Train_Folder/labelcol/2.png").unlink()
+    (glands / "Train_Folder/img/4.png").unlink()
+    cut(glands / "Train_Folder/img/5.png")
+    with pytest.raises(DataError) as refused:
+        run(job(glands), tmp_path)
+    assert len(refused.value.problems) == 2
+    prepared = run(job(glands, on_bad_case="quarantine"), tmp_path)
+    store = DataStore.open(prepared.location, verify_checksums=True)
+    assert store.cases.ids == ("test_1", "train_1", "train_3")
+    left_out = {entry["id"]: entry["reason"] for entry in store.info.provenance["quarantined"]}
+    assert left_out.keys() == {"2", "4", "train_5"}
+    assert left_out["2"] == "there is no mask for this image"
+    assert left_out["4"] == "there is no image for this mask"
+    for said in (prepared.warnings, store.info.warnings):
+        assert "case 2 is left out: there is no mask for this image" in said
+
+
+def test_another_missing_mask_is_another_version_and_its_return_is_the_whole_one(glands: Path, tmp_path: Path) -> None:
+    config, index = job(glands, on_bad_case="quarantine"), FileIndex(tmp_path / "i.db")
+    whole, _ = find_version(config, "set", index)
+    mask = glands / "Train_Folder/labelcol/2.png"
+    kept = mask.read_bytes()
+    mask.unlink()
+    without, discovery = find_version(config, "set", index)
+    assert [entry.case.id for entry in discovery.left_out] == ["2"]
+    (glands / "Train_Folder/img/2.png").unlink()
+    never, _ = find_version(config, "set", index)
+    assert len({whole, without, never}) == 3
+    shutil.copy(glands / "Train_Folder/img/1.png", glands / "Train_Folder/img/2.png")
+    mask.write_bytes(kept)
+    assert find_version(config, "set", index)[1].left_out == ()
+
+
+def test_a_list_that_does_not_fit_is_not_left_out(tmp_path: Path) -> None:
+    """A list decides which cases train: without it the others would mean something else."""
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / "v" / name).mkdir(parents=True)
+    (tmp_path / "v/dataset.json").write_text("{")
+    found = Found(
+        discovery=Discovery(cases=(), patients_known=False, files=()),
+        problems=("dataset.json: it is no JSON", "imagesTr/a.nii: there is no mask for this image"),
+        files=frozenset({"dataset.json", "imagesTr/a.nii"}),
+    )
+    assert not found.covered
+    assert replace(found, problems=found.problems[1:]).covered
+    with pytest.raises(DataError):
+        run(DataConfig(source=str(tmp_path / "v"), adapter="nifti", on_bad_case="quarantine"), tmp_path)
+
+
+def test_fault_S9_names_of_what_is_left_out_are_pseudonyms_too(glands: Path, tmp_path: Path) -> None:
+    for folder in ("img", "labelcol"):
+        (glands / "Train_Folder" / folder / "2.png").rename(glands / "Train_Folder" / folder / "Mustermann_Erika.png")
+    (glands / "Train_Folder/labelcol/Mustermann_Erika.png").unlink()
+    config = job(glands, on_bad_case="quarantine")
+    names = Pseudonyms.open(tmp_path / "home", "set")
+    prepared = run(config, tmp_path, rename=names.apply)
+    assert not any("Mustermann" in warning for warning in prepared.warnings)
+    stored = (path for path in prepared.location.local_path.rglob("*") if path.is_file())
+    assert all(b"Mustermann" not in path.read_bytes() for path in stored)
+    (left_out,) = DataStore.open(prepared.location).info.provenance["quarantined"]
+    assert names.originals()[left_out["id"]] == "Mustermann_Erika"
+    gate = privacy_gate(home=tmp_path / "home", dataset="set", pseudonymize=False, upload=True)
+    with pytest.raises(DataError) as refused:
+        run(config, tmp_path, rename=gate)
+    assert any(line.startswith("Mustermann_Erika: ") for line in refused.value.problems)
+
+
+def test_the_first_of_many_that_are_left_out_are_named(glands: Path, tmp_path: Path) -> None:
+    for number in range(100, 130):
+        shutil.copy(glands / "Train_Folder/img/1.png", glands / f"Train_Folder/img/{number}.png")
+    warnings = find_version(job(glands, on_bad_case="quarantine"), "set", FileIndex(tmp_path / "i.db"))[1].warnings
+    assert sum("is left out: there is no mask" in warning for warning in warnings) == 20
+    assert "and 10 more are left out" in warnings

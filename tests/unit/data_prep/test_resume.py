@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import Died, FileIndex, InProcessExecutor, Prepared, find_version, prepare
+from data_prep import Died, FileIndex, InProcessExecutor, Prepared, find_version, prepare, writer
 from data_prep.phantom import glas
 from data_prep.preparation import run_case_task
 from data_prep.shard_tasks import write_shard
@@ -199,24 +199,20 @@ def test_it_gives_up_when_they_always_disappear(glands: Path, tmp_path: Path) ->
         run(job(glands), tmp_path, executor=Counting(lambda *_: root.delete_keys(staged(tmp_path)[:1])))
 
 
-def test_another_plan_of_the_same_version_takes_no_shard_of_the_first(glands: Path, tmp_path: Path) -> None:
-    """A case that died for memory in the first preparation, and not in the second."""
-    config = job(glands, on_bad_case="quarantine")
+def test_another_plan_of_the_same_version_takes_no_shard_of_the_first(
+    glands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two releases of this code might make them, of which the first was killed."""
+    config = job(glands)
 
-    class Dying(Counting):
-        def __init__(self, dead: int) -> None:
-            super().__init__()
-            self._dead = dead
+    def die(number: int, item: Any) -> None:
+        if number == CASES + 1:
+            raise KeyboardInterrupt
 
-        def map(self, function: Any, items: Iterable[Any], *, description: str) -> Iterator[Any]:
-            for number, item in enumerate(items):
-                if function is write_shard and number == 1:
-                    raise KeyboardInterrupt
-                yield Died("no memory") if function is run_case_task and number == self._dead else function(item)
-
-    for dead in (2, 99):
+    for most in (3, 512):
+        monkeypatch.setattr(writer, "_MOST_SHARD_SAMPLES", most)
         with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path, executor=Dying(dead))
+            run(config, tmp_path, executor=Counting(die))
         plans = {key.split("/")[3] for key in staged(tmp_path) if "/shards/" in key}
         assert len(plans) == 1, "the first plan's shard is overwritten, so its record may not stay"
     prepared = run(config, tmp_path)
@@ -272,6 +268,48 @@ def test_fault_F7_out_of_memory_twice_is_that_cases_problem(glands: Path, tmp_pa
     assert "train_2" not in store.cases.ids
     assert len(store.cases) == CASES - 1
     assert [entry["id"] for entry in store.info.provenance["quarantined"]] == ["train_2"]
+
+
+def test_fault_N4_with_less_memory_it_is_another_version_and_not_another_content(glands: Path, tmp_path: Path) -> None:
+    """Two preparations of one source at once, one of which cannot read a case: neither writes where the other does."""
+    config = job(glands, on_bad_case="quarantine")
+    poor: list[Prepared] = []
+
+    def meanwhile(number: int, item: Any) -> None:
+        if number == CASES + 1:  # the rich one has written its first shard
+            poor.append(run(config, tmp_path, executor=OutOfMemory({"train_2"}, always=True)))
+
+    rich = run(config, tmp_path, executor=Counting(meanwhile))
+    assert (len(poor), rich.already_there) == (1, False)
+    assert rich.version == find_version(config, "set", FileIndex(tmp_path / "i.db"))[0] != poor[0].version
+    for prepared, cases in ((rich, CASES), (poor[0], CASES - 1)):
+        store = DataStore.open(prepared.location, verify_checksums=True)
+        assert (len(store.cases), store.info.version) == (cases, prepared.version)
+    assert objects(rich) == objects(run(config, tmp_path / "whole"))
+    assert any("the version without them" in warning for warning in poor[0].warnings)
+
+
+def test_fault_F7_a_case_that_had_no_memory_is_tried_again_and_the_others_are_not(glands: Path, tmp_path: Path) -> None:
+    config = job(glands, on_bad_case="quarantine")
+    first = run(config, tmp_path, executor=OutOfMemory({"train_2"}, always=True))
+    written = objects(first)
+    again = run(config, tmp_path, executor=OutOfMemory({"train_2"}, always=True))
+    assert (again.version, objects(again)) == (first.version, written)
+    whole = Counting()
+    healed = run(config, tmp_path, executor=whole)
+    assert healed.version != first.version
+    assert len(DataStore.open(healed.location).cases) == CASES
+    assert objects(healed) == objects(run(config, tmp_path / "whole"))
+    assert staged(tmp_path) == []
+
+
+def test_fault_F7_a_damaged_version_without_a_case_is_written_again(glands: Path, tmp_path: Path) -> None:
+    config = job(glands, on_bad_case="quarantine")
+    first = run(config, tmp_path, executor=OutOfMemory({"train_2"}, always=True))
+    (first.location / "images/c/0/0/0/0").delete()
+    again = run(config, tmp_path, executor=OutOfMemory({"train_2"}, always=True))
+    assert any("was damaged and is written again" in warning for warning in again.warnings)
+    assert len(DataStore.open(again.location, verify_checksums=True).cases) == CASES - 1
 
 
 def test_a_shard_whose_task_dies_twice_fails_the_preparation(glands: Path, tmp_path: Path) -> None:
