@@ -139,9 +139,10 @@ class Attempts:
         """An attempt of an earlier life; what nobody could write any more is written now."""
         if attempt.kind:
             return attempt
-        steps = [sign.step for sign in read_signs(self._signs(attempt.number))]
-        failure = Failure(DRIVER_LOST, "the job's driver ended before the attempt did", step=max(steps, default=0))
-        return self._write_end(attempt, replace(failure, committed_step=self._committed_step()))
+        committed = self._committed_step()
+        step = max([committed, *(sign.step for sign in read_signs(self._signs(attempt.number)))])
+        cause = "the job's driver ended before the attempt did"
+        return self._write_end(attempt, Failure(DRIVER_LOST, cause, step=step, committed_step=committed))
 
     def _is_trained(self, before: list[Attempt]) -> bool:
         """Whether the last attempt finished, and no more epochs have been asked for since."""
@@ -202,21 +203,20 @@ class Attempts:
         return {}
 
     def _write_end(self, attempt: Attempt, failure: Failure) -> Attempt:
-        step = max(failure.step, failure.committed_step)
         ended = replace(
             attempt,
             ended_at=now(),
             kind=failure.kind,
             cause=failure.cause,
-            step=step,
+            step=failure.step,
             committed_step=failure.committed_step,
-            lost_steps=step - failure.committed_step,
+            lost_steps=failure.step - failure.committed_step,
         )
         self._record.write_attempt(ended)
         return ended
 
     def _tell(self, number: int, failure: Failure, decision: Decision) -> None:
-        lost = max(0, failure.step - failure.committed_step)
+        lost = failure.step - failure.committed_step
         then = f"trying again{_after(decision.wait_seconds)}" if decision.retry else "not tried again"
         what = f"run {self._plan.run}, attempt {number}: {failure.kind}: {failure.cause}"
         self._say(f"{what}; at step {failure.step}, {lost} steps lost; {then}: {decision.reason}")

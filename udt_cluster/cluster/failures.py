@@ -183,12 +183,12 @@ def classify(symptoms: Sequence[Symptom], traces: Traces = NO_TRACES, *, committ
         committed_step: Step of the newest checkpoint.
     """
     assert symptoms, "an attempt that failed has left an error"
-    step = max(traces.steps.values(), default=committed_step)
+    step = max(traces.steps.values(), default=0)
     kind, cause, symptom = _named(symptoms, traces)
-    if symptom is not None and symptom.rank is not None:
+    if kind == ERROR and symptom is not None and symptom.rank is not None:
         step = traces.steps.get(symptom.rank, step)
     signature = signature_of(symptom) if kind == ERROR and symptom is not None else ""
-    return Failure(kind, cause, signature, step, committed_step)
+    return Failure(kind, cause, signature, max(step, committed_step), committed_step)
 
 
 def _named(symptoms: Sequence[Symptom], traces: Traces) -> tuple[str, str, Symptom | None]:

@@ -2,7 +2,7 @@
 
 ::
 
-    <storage>/jobs/<id>/signs/<run>/<attempt>/<rank>.json    replaced every two seconds while something changes
+    <storage>/jobs/<id>/signs/<run>/<attempt>/<rank>.json    replaced every few seconds while something changes
 
 The driver reads them when an attempt has ended: the dead cannot be asked.
 """
@@ -23,7 +23,7 @@ from udt_cluster.storage import Location, in_threads
 
 _SHARED_MEMORY = Path("/dev/shm")
 _SHORT_BYTES = 64 << 20
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS, _EVERY_SECONDS_LOCALLY = 2.0, 0.5
 _AWAY = (UdtError, OSError)
 
 
@@ -64,8 +64,9 @@ def signs_folder(job_folder: Location, run: str, attempt: int) -> Location:
 class SignWriter:
     """Keeps one rank's sign up to date from a thread of its own; storage that is away is never noticed in training."""
 
-    def __init__(self, folder: Location, sign: Sign, *, every: float = _EVERY_SECONDS) -> None:
-        self._location, self._every = folder / f"{sign.rank:05d}.json", every
+    def __init__(self, folder: Location, sign: Sign) -> None:
+        self._location = folder / f"{sign.rank:05d}.json"
+        self._every = _EVERY_SECONDS_LOCALLY if folder.is_local else _EVERY_SECONDS
         self._sign, self._written = replace(sign, pid=os.getpid()), sign
         self._doing = 0
         self._lock, self._closed = threading.Lock(), threading.Event()

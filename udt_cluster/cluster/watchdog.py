@@ -13,6 +13,7 @@ from collections.abc import Callable
 HANG_EXIT_CODE = 86
 START_SECONDS = 900.0
 """What a worker has for its start: imports, the first batch, the compilation of the network."""
+_LOOK_SECONDS = 1.0
 _STDERR = 2
 
 
@@ -21,9 +22,10 @@ class Watchdog:
 
     Args:
         seconds: Without a beat for so long the process ends.
-        on_hang: Called first, with the seconds that have passed; it must not take long.
+        on_hang: Called first, with the seconds that have passed.
         start_seconds: The same until the first beat.
         end: Ends the process.
+        report_seconds: What `on_hang` has at most.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Watchdog:
         on_hang: Callable[[float], None],
         start_seconds: float = START_SECONDS,
         end: Callable[[int], object] = os._exit,
+        report_seconds: float = 10.0,
     ) -> None:
         self._seconds, self._on_hang, self._end = seconds, on_hang, end
+        self._report_seconds = report_seconds
         self._allowed = max(seconds, start_seconds)
         self._last = time.monotonic()
         self._closed = threading.Event()
@@ -51,7 +55,7 @@ class Watchdog:
         self._closed.set()
 
     def _watch(self) -> None:
-        while not self._closed.wait(max(0.05, self._left())):
+        while not self._closed.wait(min(_LOOK_SECONDS, max(0.05, self._left()))):
             if self._left() <= 0:
                 self._give_up(time.monotonic() - self._last)
                 return
@@ -63,5 +67,5 @@ class Watchdog:
         faulthandler.dump_traceback(_STDERR, all_threads=True)
         report = threading.Thread(target=self._on_hang, args=(seconds,), daemon=True)
         report.start()  # beside: what hangs may be the very storage that it writes to
-        report.join(10.0)
+        report.join(self._report_seconds)
         self._end(HANG_EXIT_CODE)

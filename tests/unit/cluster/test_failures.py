@@ -18,10 +18,10 @@ from udt_cluster.errors import (
     CorruptError,
     DataError,
     JobFailedError,
-    RefusedError,
     StorageUnreachableError,
     VersionError,
 )
+from udt_cluster.training.protocols import CheckpointError, PreemptedError, SupersededError
 
 KILLED = ActorDiedError()
 KILLED.error_msg = (
@@ -37,21 +37,11 @@ NODE_GONE = RayActorError(
     error_msg="The actor died because its node has died. Node Id: 12ab\n\tthe actor's node was gone"
 )
 RECLAIMED = RayActorError(error_msg="its node was drained", preempted=True)
-NOT_FINITE = JobFailedError(
-    "the loss is not finite at epoch 1, step 3: {}; samples [4]. Look at them")
-)
+NOT_FINITE = JobFailedError("the loss is not finite at epoch 1, step 3: {}; samples [4]. Look at these samples")
 PEER_GONE = RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:2345")
 LATE = RuntimeError(
     "[../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 30000ms for recv operation to complete"
 )
-
-
-class PreemptedError(JobFailedError):
-    """As training raises it."""
-
-
-class SupersededError(RefusedError):
-    """As checkpoints raise it."""
 
 
 def dead(error: Exception) -> Exception:
@@ -75,8 +65,8 @@ def group(**ranks: Exception) -> WorkerGroupError:
         (group(r0=PEER_GONE, r1=dead(NODE_GONE)), failures.NODE_LOST, "the node of worker 1 on alpha is gone"),
         (group(r0=PEER_GONE, r1=dead(RECLAIMED)), failures.PREEMPTED, "taken away"),
         (PreemptionError(PreemptionInfo(None, {"a": [0]}), True), failures.PREEMPTED, "taken away"),
-        (group(r0=PreemptedError("SIGTERM"), r1=PreemptedError("SIGTERM")), failures.PREEMPTED, "SIGTERM"),
-        (group(r0=PreemptedError("resize from 1 to 2 workers")), failures.RESIZED, "resize from 1 to 2 workers"),
+        (group(r0=PreemptedError("SIGTERM", 7), r1=PreemptedError("SIGTERM", 7)), failures.PREEMPTED, "SIGTERM"),
+        (group(r0=PreemptedError("resize from 1 to 2 workers", 7)), failures.RESIZED, "resize from 1 to 2 workers"),
         (group(r0=dead(PRESSED)), failures.OUT_OF_MEMORY, "memory ran out"),
         (group(r0=MemoryError()), failures.OUT_OF_MEMORY, "memory ran out in worker 0"),
         (group(r0=OutOfMemoryError("CUDA out of memory. Tried")), failures.OUT_OF_MEMORY, "train.micro_batch_size"),
@@ -93,6 +83,7 @@ def group(**ranks: Exception) -> WorkerGroupError:
         ),
         (group(r0=OSError(28, "No space left on device")), failures.STORAGE, "the disk is full"),
         (group(r0=StorageUnreachableError("s3://b: no answer")), failures.STORAGE, "s3://b: no answer"),
+        (group(r0=CheckpointError("twice")), failures.STORAGE, "twice"),
         (group(r0=ValueError("axis 3")), failures.ERROR, "worker 0 raised ValueError: axis 3"),
         (group(r0=NOT_FINITE, r1=NOT_FINITE), failures.NON_FINITE, "epoch 1, step 3"),
         (group(r0=JobFailedError("the validation loss is nan after epoch 2: ...")), failures.NON_FINITE, "epoch 2"),
@@ -128,6 +119,22 @@ def test_the_last_words_of_a_rank_explain_its_death_and_that_of_those_who_waited
     )
     refused = classify(symptoms_of(group(r0=DataError("x"), r1=dead(KILLED))), traces)
     assert refused.kind == failures.DATA, "old words do not hide a better cause"
+
+
+def test_a_crash_is_told_by_what_the_process_wrote_last() -> None:
+    outputs = {
+        0: "epoch 1\n",
+        1: "step 4\nFatal Python error: Bus error\n\nCurrent thread 0x1 (most recent call first)",
+    }
+    said = failures.crash_in(outputs)
+    assert "worker 1 ended with Bus error" in said
+    assert "shared memory" in said
+    assert failures.crash_in({0: "epoch 1"}) == failures.crash_in({}) == ""
+    assert "shared memory" not in failures.crash_in({0: "Fatal Python error: Segmentation fault"})
+
+
+def test_a_step_is_never_before_the_last_checkpoint() -> None:
+    assert classify(symptoms_of(group(r0=dead(KILLED))), Traces({}, {0: 3}, {}, {}), committed_step=5).step == 5
 
 
 def test_a_dead_worker_is_told_with_what_its_node_was_short_of() -> None:
