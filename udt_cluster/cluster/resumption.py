@@ -14,7 +14,7 @@ from udt_cluster.cluster.submit import Say, await_preflight, leaves_here, look_a
 from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.config.load import load_job
-from udt_cluster.errors import RefusedError, UdtError
+from udt_cluster.errors import JobFileError, RefusedError, UdtError
 
 MAY_CHANGE = ("train.epochs", "train.early_stopping", "train.checkpoint_every", "train.keep", "resources", "retry")
 """What may be another value when a job goes on; all else decides what its checkpoints mean."""
@@ -78,7 +78,10 @@ def changed(job: Job, overrides: Sequence[str], *, trained: bool) -> Job:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{job.name}.yaml"
         path.write_text(job.to_json(), encoding="utf-8")
-        new = load_job(path, overrides)
+        try:
+            new = load_job(path, overrides)
+        except JobFileError as error:
+            raise JobFileError("the job cannot run with these changes", error.problems) from error
     differing = differences(job.model_dump(mode="json", by_alias=True), new.model_dump(mode="json", by_alias=True))
     if foreign := [line for line in differing if not line.startswith(_prefixes())]:
         raise RefusedError(
