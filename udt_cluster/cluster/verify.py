@@ -1,7 +1,7 @@
 """Proof that a job's training survives: train a little, kill a worker, go on, compare. What `verify-resume` runs.
 
 Of the job's own data so many cases are taken that an epoch has a few steps. One run is left alone; in each of the
-others the last worker is killed in the middle of the second epoch, and the run goes on with the same or with another
+others the last worker is killed near the end of the second epoch, and the run goes on with the same or with another
 number of workers.
 """
 
@@ -92,7 +92,7 @@ def verify(scope: Scope, prepared: PreparedData, say: Say) -> Verdict:
     whole = trial.undisturbed()
     checks: list[Check] = []
     for workers in others:
-        say(f"the same, killed in the middle of epoch 2, then with {_workers(workers)}")
+        say(f"the same, killed near the end of epoch 2, then with {_workers(workers)}")
         checks += trial.killed(workers, whole)
     for check in checks:
         say(f"{'passed' if check.passed else 'FAILED'}: {check.name}: {check.detail}")
@@ -113,10 +113,10 @@ class _Trial:
         return self._ended(plan)
 
     def killed(self, workers: int, whole: Ended) -> list[Check]:
-        """Killed in the middle of the second epoch, and gone on from there with this number of workers."""
+        """Killed near the end of the second epoch, and gone on from there with this number of workers."""
         plan = self._plan(f"killed-{workers}")
         label = f"{self._workers} -> {workers} workers"
-        faults = f"kill:step={len(whole.batches) * 3 // 4},rank={self._workers - 1},attempt=0"
+        faults = f"kill:step={len(whole.batches) - 1},rank={self._workers - 1},attempt=0"
         if workers == self._workers:
             self._train(replace(plan, faults=faults), workers, retries=1)
             return same_bits(label, whole, self._ended(plan))
