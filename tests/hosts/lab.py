@@ -100,6 +100,13 @@ class Lab:
         self.mlflow.start()
         self.wait_for_nodes(1 + workers)
 
+    def close(self) -> None:
+        """End everything."""
+        for host in self.hosts:
+            host.kill()
+        self.swift.stop()
+        self.mlflow.stop()
+
     def _start_ray(self, workers: int) -> None:
         head = self.network.add("head")
         self.head = RayNode(head, self._head_options(head), self._node_environment(), self.folder / "head.log")

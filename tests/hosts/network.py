@@ -116,6 +116,7 @@ class Namespace:
     disk: str = ""
     memory: str = "512m"
     pid: int = 0
+    _started: list[ServerProcess] = field(default_factory=list)
     _holder: "subprocess.Popen[str] | None" = None
 
     def boot(self) -> None:
@@ -143,6 +144,8 @@ class Namespace:
         assert self._holder.stdout is not None
         self._holder.stdout.close()
         self._holder, self.pid = None, 0
+        while self._started:
+            self._started.pop().stop()
 
     def command(self, *command: str) -> str:
         """Run a command of this machine in the network there; its output."""
@@ -178,7 +181,8 @@ class Host(Namespace):
 
     def start(self, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None) -> ServerProcess:
         """Start a command on this host; it ends with the test."""
-        return ServerProcess([*self.prefix, *command], log=log, env=env)
+        self._started.append(ServerProcess([*self.prefix, *command], log=log, env=env))
+        return self._started[-1]
 
     def run(
         self, *command: str, env: Mapping[str, str] | None = None, timeout: float = 60
