@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,31 @@ def _catalog(plan: RunPlan) -> "CheckpointCatalog":
 
 
 @dataclass(frozen=True)
+class Aftermath:
+    """What the cluster says when an attempt has failed.
+
+    Attributes:
+        lost_nodes: Ids of the nodes that it has lost.
+        outputs: The end of what each dead worker wrote, by rank.
+    """
+
+    lost_nodes: frozenset[str] = frozenset()
+    outputs: Mapping[int, str] = field(default_factory=dict)
+
+
+def inquire(plan: RunPlan) -> Aftermath:
+    """Look at the nodes, and ship what the dead had written and not shipped, while their nodes live."""
+    from ray.exceptions import RayError
+
+    from udt_cluster.cluster.logship import collect_last_words
+
+    lost = look_at_cluster().lost
+    with suppress(RayError, UdtError, OSError):
+        return Aftermath(lost, collect_last_words(plan.record.logs, plan.run, plan.attempt))
+    return Aftermath(lost)
+
+
+@dataclass(frozen=True)
 class Ended:
     """An attempt that failed, with the error that Ray's `fit` raised."""
 
@@ -90,6 +115,7 @@ class Attempts:
     Args:
         room: Finds room for the workers.
         launch: Runs one attempt.
+        inquire: Asks the cluster about an attempt that failed.
         say: Told of every failure.
         sleep: As in :mod:`time`.
         grow_seconds: See :mod:`udt_cluster.cluster.elastic`.
@@ -104,12 +130,13 @@ class Attempts:
         room: Room,
         launch: Launch,
         say: Say,
+        inquire: Callable[[RunPlan], Aftermath] = inquire,
         sleep: Callable[[float], object] = time.sleep,
         grow_seconds: float = GROW_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._plan, self._job, self._room, self._launch = plan, job, room, launch
-        self._say, self._sleep = say, sleep
+        self._say, self._sleep, self._inquire = say, sleep, inquire
         self._grow_seconds, self._look_seconds = grow_seconds, look_seconds
         self._record, self._catalog = plan.record, _catalog(plan)
         self._history: list[Failure] = []
@@ -154,7 +181,7 @@ class Attempts:
         from udt_cluster.training import StorageCheckpoints
 
         seen = StorageCheckpoints.next_attempt(self._catalog.root)
-        return max(seen, *(attempt.number + 1 for attempt in before)) if before else seen
+        return max([seen, *(attempt.number + 1 for attempt in before)])
 
     def _attempt(self, number: int) -> Ended | None:
         """One attempt; None when it finished."""
@@ -187,20 +214,10 @@ class Attempts:
         return ended
 
     def _explain(self, error: Exception, number: int, signs: list[Sign], committed: int) -> Failure:
-        traces = traces_of(signs, lost_nodes=look_at_cluster().lost)
+        found = self._inquire(replace(self._plan, attempt=number))
+        traces = traces_of(signs, lost_nodes=found.lost_nodes)
         failure = failures.classify(failures.symptoms_of(error), traces, committed_step=committed)
-        words = self._last_words(number)
-        return replace(failure, cause=failure.cause + failures.crash_in(words)) if words else failure
-
-    def _last_words(self, number: int) -> dict[int, str]:
-        """What the dead had written and not shipped, while their nodes live."""
-        from ray.exceptions import RayError
-
-        from udt_cluster.cluster.logship import collect_last_words
-
-        with suppress(RayError, UdtError, OSError):
-            return collect_last_words(self._record.logs, self._plan.run, number)
-        return {}
+        return replace(failure, cause=failure.cause + failures.crash_in(found.outputs))
 
     def _write_end(self, attempt: Attempt, failure: Failure) -> Attempt:
         ended = replace(

@@ -113,6 +113,7 @@ def _signal(number: signal.Signals) -> "Callable[[int, Sequence[Batch]], None]":
 
 ACTIONS: "Mapping[str, Callable[[int, Sequence[Batch]], None]]" = {
     "kill": _signal(signal.SIGKILL),
+    "bus": _signal(signal.SIGBUS),
     "term": _signal(signal.SIGTERM),
     "stop": _signal(signal.SIGSTOP),
     "raise": _raise,

@@ -213,12 +213,19 @@ def _fitting(symptoms: Sequence[Symptom]) -> Iterator[tuple[_Rule, Symptom]]:
 
 
 def _from_last_words(symptoms: Sequence[Symptom], traces: Traces) -> tuple[str, str, Symptom | None] | None:
-    """What a rank said of its own end explains why it, and those who waited for it, are gone."""
+    """What a rank said of its own end explains why it, and those who waited for it, are gone.
+
+    A rank that hangs says so, and so does each that waits for it; who says nothing is the one that was waited for.
+    """
     if not traces.words:
         return None
     rank, words = min(traces.words.items())
     symptom = next((found for found in symptoms if found.rank == rank), Symptom(rank, (), words.message))
-    return words.kind, f"{_who(symptom, traces)} {words.message}", symptom
+    cause = f"{_who(symptom, traces)} {words.message}"
+    silent = [Symptom(other, (), "") for other in sorted(traces.places.keys() - traces.words.keys())]
+    if words.kind == HANG and silent:
+        cause = f"{', '.join(_who(other, traces) for other in silent)} did not get on any more: {cause}"
+    return words.kind, cause, symptom
 
 
 def _who(symptom: Symptom, traces: Traces) -> str:

@@ -117,6 +117,9 @@ def test_the_last_words_of_a_rank_explain_its_death_and_that_of_those_who_waited
     assert failure == Failure(
         failures.HANG, "worker 1 on alpha made no step for 10 s; its stacks are in its log", "", 7, 4
     )
+    waited = Traces({0: "alpha", 1: "beta"}, {}, {0: LastWords(failures.HANG, "made no step")}, {})
+    blamed = classify(symptoms_of(group(r0=dead(KILLED), r1=WorkerHealthCheckTimeoutError("hanging"))), waited).cause
+    assert blamed == "worker 1 on beta did not get on any more: worker 0 on alpha made no step"
     refused = classify(symptoms_of(group(r0=DataError("x"), r1=dead(KILLED))), traces)
     assert refused.kind == failures.DATA, "old words do not hide a better cause"
 
