@@ -41,7 +41,7 @@ from udt_cluster.training.upload import Snapshot, Upload, wait_until
 
 log = logging.getLogger("udt_cluster")
 
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS, _CLOSE_WAITING = 30.0, 3.0
 _T = TypeVar("_T")
 _Failure = UdtError | OSError
 
@@ -223,10 +223,9 @@ class StorageCheckpoints:
         self.settle(engine, beat=beat, may_fail=0)
 
     def close(self) -> None:
-        """Give an upload that is under way a moment, then let go of everything. Never raises."""
+        """Let an upload that is under way come to its end, not for long; then let go of everything. Never raises."""
         if self._upload is not None:
-            self._upload.join(_CLOSE_SECONDS)
-            self._upload.cancel()
+            self._upload.end(seconds=_CLOSE_SECONDS, waiting=_CLOSE_WAITING)
         if self._folders is not None:
             self._folders.close()
             self._folders = None

@@ -127,21 +127,21 @@ class Epochs:
     def _validate(self, gallery: Gallery | None, state: TrainingState) -> dict[str, float]:
         """``val_loss`` (mean over the batches by their samples) and the Dice metrics, over the cases of all ranks."""
         tally = _Tally({})
-        for batch in self._validation_batches(state):
-            logits = self._engine.predict(batch.images)
-            prediction = hard_prediction(logits)
-            tally.loss_sum += float(self._loss(logits, batch.labels)["loss"]) * len(batch.labels)
-            tally.samples += len(batch.labels)
-            of_batch = pixel_counts(prediction, batch.labels, num_classes=len(self._class_names))
-            add_counts(tally.counts, np.asarray(batch.case), of_batch)
-            if gallery is not None and self._engine.rank == 0:
-                gallery.add(batch, prediction)
-            self._saving.beat()
+        with closing(iter(self._validation)) as batches:
+            for batch in self._in_step(batches, state):
+                logits = self._engine.predict(batch.images)
+                prediction = hard_prediction(logits)
+                tally.loss_sum += float(self._loss(logits, batch.labels)["loss"]) * len(batch.labels)
+                tally.samples += len(batch.labels)
+                of_batch = pixel_counts(prediction, batch.labels, num_classes=len(self._class_names))
+                add_counts(tally.counts, np.asarray(batch.case), of_batch)
+                if gallery is not None and self._engine.rank == 0:
+                    gallery.add(batch, prediction)
+                self._saving.beat()
         return self._merge_validation(tally, epoch=state.epoch + 1)
 
-    def _validation_batches(self, state: TrainingState) -> Iterator[EvalBatch]:
+    def _in_step(self, batches: Iterator[EvalBatch], state: TrainingState) -> Iterator[EvalBatch]:
         """This rank's batches; all ranks make the same number of rounds, and may stop in the middle."""
-        batches = iter(self._validation)
         for number in range(self._validation.num_batches_max):
             if number % ASK_EVERY == 0:
                 self._saving.stop_if_asked(state)

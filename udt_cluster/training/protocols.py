@@ -1,6 +1,6 @@
 """What the training loop asks of its collaborators, and nothing more of them."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -76,7 +76,7 @@ class EvalLoader(Protocol):
     def num_batches_max(self) -> int:
         """Batches of the rank that has most."""
 
-    def __iter__(self) -> Iterator[EvalBatch]: ...
+    def __iter__(self) -> Generator[EvalBatch, None, None]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

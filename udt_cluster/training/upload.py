@@ -56,6 +56,7 @@ class Upload:
         self.snapshots = tuple(snapshots)
         self._rank, self._may_commit, self._afterwards = rank, may_commit, afterwards
         self._cancelled, self._done = threading.Event(), False
+        self._waiting_since: float | None = None
         self._failure: UdtError | OSError | None = None
         self._thread = threading.Thread(target=self._run, name="udt-checkpoint", daemon=True)
         self._thread.start()
@@ -76,9 +77,14 @@ class Upload:
         """Do not wait for other ranks any more."""
         self._cancelled.set()
 
-    def join(self, seconds: float) -> None:
-        """Wait for the end, not longer than that."""
-        self._thread.join(seconds)
+    def end(self, *, seconds: float, waiting: float) -> None:
+        """Let it come to its end within `seconds`, of which `waiting` at most for other ranks; then it is cancelled."""
+        began = time.monotonic()
+        while self.busy and time.monotonic() - began < seconds:
+            if self._waiting_since is not None and time.monotonic() - self._waiting_since > waiting:
+                break
+            self._thread.join(0.05)
+        self.cancel()
 
     def _run(self) -> None:
         try:
@@ -95,7 +101,9 @@ class Upload:
         if self._rank:
             (snapshot.target / _list_name(self._rank)).write_bytes(_to_json(snapshot.token, records))
             return
+        self._waiting_since = time.monotonic()
         others = [self._wait_for(snapshot, rank) for rank in range(1, snapshot.info.world_size)]
+        self._waiting_since = None
         self._may_commit()
         write_commit(snapshot.target, [*records, *(o for part in others for o in part)], snapshot.info.to_json())
 

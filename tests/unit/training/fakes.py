@@ -1,6 +1,6 @@
 """Small collaborators of the training loop: data in memory, a bare torch engine, a reporter that remembers."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class MemoryEval:
         self.data, self.batch = data.take(shares[rank]), batch_size
         self.num_batches_max = max(-(-len(share) // batch_size) for share in shares)
 
-    def __iter__(self) -> Iterator[Samples]:
+    def __iter__(self) -> Generator[Samples, None, None]:
         for start in range(0, len(self.data.samples), self.batch):
             yield self.data.take(range(start, min(start + self.batch, len(self.data.samples))))
 
@@ -187,6 +187,7 @@ class FolderCheckpoints:
         self.root = root
         self.saved: list[tuple[int, int, Kind]] = []
         """(finished epochs, steps, kind)"""
+        self.settled = 0
 
     def save(self, engine: Any, state: TrainingState, *, kind: Kind, beat: Callable[[], None]) -> None:
         folder = self.root / f"{state.step:08d}-{state.epoch:04d}"
@@ -203,7 +204,7 @@ class FolderCheckpoints:
         return TrainingState.from_json((folders[-1] / "state.json").read_text())
 
     def settle(self, engine: Any, *, beat: Callable[[], None]) -> None:
-        beat()
+        self.settled += 1
 
     def finish(self, engine: Any, *, beat: Callable[[], None]) -> None:
         beat()

@@ -26,6 +26,7 @@ from udt_cluster.training import (
     StorageCheckpoints,
     SupersededError,
     TrainingState,
+    checkpoint,
     fit,
 )
 from udt_cluster.training.scratch import Scratch, remove_abandoned
@@ -178,13 +179,32 @@ def test_a_failure_at_the_end_is_an_error(store: Store, gate: Gate) -> None:
         store.finish(engine)
 
 
-def test_close_ends_within_seconds_whatever_the_upload_does(tmp_path: Path, gate: Gate) -> None:
+def test_an_upload_under_way_is_completed_when_the_run_ends_otherwise(tmp_path: Path, gate: Gate) -> None:
     store = Store(tmp_path / "c")
     store.save(_engine(), _state(0.5), kind="epoch")
     threading.Timer(0.2, gate.opened.set).start()
     store.close()
     store.close()
     assert _steps(store) == [10]
+
+
+def test_at_the_end_nobody_waits_for_a_rank_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_CLOSE_WAITING", 0.3)
+
+    def save(engine: ThreadRank) -> float:
+        store = _two_ranks(tmp_path, engine.rank)
+        if engine.rank == 1:  # takes its snapshot with the other, and is gone before it uploads
+            store.settle(engine)
+            store._snapshot(engine, _state(0.5), "epoch")
+            return 0.0
+        store.save(engine, _state(0.5), kind="epoch")
+        began = time.monotonic()
+        store.close()
+        return time.monotonic() - began
+
+    took, _ = on_two_ranks(save)
+    assert 0.2 < took < 10
+    assert _two_ranks(tmp_path, 0).latest() is None
 
 
 def _fit(root: Path, store: StorageCheckpoints, *, epochs: int, interrupt: Callable[[], str | None]) -> TorchEngine:

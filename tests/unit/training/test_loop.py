@@ -365,6 +365,17 @@ def test_when_a_checkpoint_is_due_within_an_epoch(
     assert saving.flags() == (False, due, False)
 
 
+def test_what_failed_on_one_rank_is_settled_by_all_at_the_same_step(tmp_path: Path) -> None:
+    run = Run(tmp_path / "c")
+    run.checkpoints.failed = True
+    saving = Saving(run.engine, run.checkpoints, run.config, lambda: None, lambda: None)
+    assert saving.flags() == (False, False, True)
+    saving.after_step(TrainingState(), (False, False, False))
+    assert run.checkpoints.settled == 0
+    saving.after_step(TrainingState(), (False, False, True))
+    assert run.checkpoints.settled == 1
+
+
 @pytest.mark.parametrize(
     ("epoch", "stale", "early_stopping", "expected"),
     [(9, 0, 40, True), (8, 0, 40, False), (5, 3, 3, True), (5, 2, 3, False), (5, 100, None, False)],
