@@ -7,11 +7,16 @@ from udt_cluster.cluster.connection import check
 from udt_cluster.cluster.targets import Target
 
 
-def models(target: Target) -> list[dict[str, Any]]:
-    """Every model version: name, version, aliases, metrics, data_version, run_id."""
+def models(target: Target, *, limit: int | None = None) -> list[dict[str, Any]]:
+    """Model versions: name, version, aliases, metrics, data_version, run_id.
+
+    Args:
+        target: Whose registry.
+        limit: Only so many, the newest first; by default all, by name.
+    """
     from udt_cluster.tracking import Tracker, list_models
 
-    found: list[dict[str, Any]] = list_models(Tracker(_tracking(target)))
+    found: list[dict[str, Any]] = list_models(Tracker(_tracking(target)), limit=limit)
     return found
 
 
@@ -21,6 +26,19 @@ def show_model(target: Target, reference: str) -> dict[str, Any]:
 
     found: dict[str, Any] = show(reference, tracker=Tracker(_tracking(target)))
     return found
+
+
+def remove_model(target: Target, reference: str, *, force: bool = False) -> dict[str, Any]:
+    """Remove one model version; its summary. One that an alias stands for stays, unless `force`.
+
+    Raises:
+        UsageError: there is none such, or the name alone could mean several.
+        RefusedError: an alias stands for it.
+    """
+    from udt_cluster.tracking import Tracker, delete_version
+
+    removed: dict[str, Any] = delete_version(reference, tracker=Tracker(_tracking(target)), force=force).summary()
+    return removed
 
 
 def _tracking(target: Target) -> str:

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from udt_cluster.tracking.address import default_uri as default_uri
     from udt_cluster.tracking.connection import tracking_errors as tracking_errors
     from udt_cluster.tracking.metric_log import MetricLog as MetricLog
-    from udt_cluster.tracking.registry import ModelVersion as ModelVersion
     from udt_cluster.tracking.registry import discard_unfinished as discard_unfinished
-    from udt_cluster.tracking.registry import download as download
-    from udt_cluster.tracking.registry import list_models as list_models
     from udt_cluster.tracking.registry import register_model as register_model
-    from udt_cluster.tracking.registry import resolve as resolve
-    from udt_cluster.tracking.registry import show as show
     from udt_cluster.tracking.run_calls import flatten as flatten
     from udt_cluster.tracking.runs import ChildRun as ChildRun
     from udt_cluster.tracking.runs import EndedRuns as EndedRuns
     from udt_cluster.tracking.runs import Run as Run
     from udt_cluster.tracking.runs import Tracker as Tracker
     from udt_cluster.tracking.server import server_command as server_command
+    from udt_cluster.tracking.versions import ModelVersion as ModelVersion
+    from udt_cluster.tracking.versions import delete_version as delete_version
+    from udt_cluster.tracking.versions import download as download
+    from udt_cluster.tracking.versions import list_models as list_models
+    from udt_cluster.tracking.versions import resolve as resolve
+    from udt_cluster.tracking.versions import show as show
 
 __all__ = [
     "ChildRun",
@@ -37,6 +38,7 @@ __all__ = [
     "Run",
     "Tracker",
     "default_uri",
+    "delete_version",
     "discard_unfinished",
     "download",
     "flatten",
@@ -64,10 +66,11 @@ _MODULES = {
     "address": ("default_uri",),
     "connection": ("tracking_errors",),
     "metric_log": ("MetricLog",),
-    "registry": ("ModelVersion", "discard_unfinished", "download", "list_models", "register_model", "resolve", "show"),
+    "registry": ("discard_unfinished", "register_model"),
     "run_calls": ("flatten",),
     "runs": ("ChildRun", "EndedRuns", "Run", "Tracker"),
     "server": ("server_command",),
+    "versions": ("ModelVersion", "delete_version", "download", "list_models", "resolve", "show"),
 }
 
 

@@ -1,7 +1,6 @@
-"""The registry of a real MLflow server: one version per content, found by alias, loaded without this package."""
+"""The registry of a real MLflow server: one version per content, loaded without this package."""
 
 import io
-import json
 import os
 import pickle
 import subprocess
@@ -19,87 +18,14 @@ import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from torch.export import Dim
 
 from tests.servers.mlflow import LossyProxy, MlflowServer
-from udt_cluster.errors import CorruptError, RefusedError, TrackingUnreachableError, UsageError
-from udt_cluster.tracking import (
-    ModelVersion,
-    Tracker,
-    discard_unfinished,
-    download,
-    list_models,
-    register_model,
-    resolve,
-    show,
-)
+from udt_cluster.errors import CorruptError, TrackingUnreachableError
+from udt_cluster.tracking import ModelVersion, Tracker, discard_unfinished, download
 
 pytestmark = [pytest.mark.component, pytest.mark.mlflow]
 
-TAGS = {"data_version": "4f5e", "job_hash": "0123", "split_hash": "89ab", "git_sha": None, "baseline_dice": 0.31}
 METRICS = {"dice": 0.9123456789, "hd95": float("nan")}
-
-
-class Brightest(torch.nn.Module):
-    """The channel that is brightest at each place after a convolution: a network in small."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = torch.nn.Conv2d(3, 4, 3, padding=1)
-        self.normalization = torch.nn.BatchNorm2d(4)
-
-    def forward(self, x_BHWC: torch.Tensor) -> torch.Tensor:
-        return self.normalization(self.convolution(x_BHWC.permute(0, 3, 1, 2) / 255)).argmax(1)
-
-
-@pytest.fixture(scope="module")
-def network() -> Brightest:
-    torch.manual_seed(0)
-    return Brightest().eval()
-
-
-@pytest.fixture(scope="module")
-def program(network: Brightest) -> torch.export.ExportedProgram:
-    dynamic = {0: Dim("B"), 1: Dim("H"), 2: Dim("W")}
-    return torch.export.export(network, (torch.zeros(2, 20, 24, 3),), dynamic_shapes=(dynamic,))
-
-
-@pytest.fixture
-def own_files(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "spec.json").write_text(json.dumps({"schema": 1, "of": str(tmp_path)}))
-    (folder / "model_0.safetensors").write_bytes(bytes(range(256)))
-    return folder
-
-
-@pytest.fixture
-def name(experiment: str) -> str:
-    return f"{experiment}-udtransnet"
-
-
-@pytest.fixture
-def register(
-    tracker: Tracker, name: str, run_id: str, own_files: Path, program: torch.export.ExportedProgram
-) -> Callable[..., ModelVersion]:
-    """Registers the stand-in; keyword arguments replace the defaults."""
-
-    def call(**changed: Any) -> ModelVersion:
-        arguments: dict[str, Any] = {
-            "tracker": tracker,
-            "name": name,
-            "run_id": run_id,
-            "folder": own_files,
-            "program": program,
-            "example": np.zeros((2, 20, 24, 3), np.float32),
-            "tags": TAGS,
-            "metrics": METRICS,
-            "alias": "candidate",
-        }
-        arguments.update(changed)
-        return register_model(arguments.pop("tracker"), **arguments)
-
-    return call
 
 
 def test_version_has_tags_metrics_alias_and_run(
@@ -264,7 +190,11 @@ def predict_elsewhere(
 
 
 def test_pyfunc_predicts_without_this_package(
-    register: Callable[..., ModelVersion], mlflow_server: MlflowServer, network: Brightest, name: str, tmp_path: Path
+    register: Callable[..., ModelVersion],
+    mlflow_server: MlflowServer,
+    network: torch.nn.Module,
+    name: str,
+    tmp_path: Path,
 ) -> None:
     register()
     images = np.random.default_rng(0).integers(0, 256, (3, 37, 29, 3)).astype(np.float32)
@@ -357,63 +287,6 @@ def test_changed_files_are_found_out(
     client.log_model_artifact(output.model_id, str(tmp_path / "spec.json"), "udt")
     with pytest.raises(CorruptError, match=f"models:/{name}/1"):
         download(name, tmp_path / "got", tracker=tracker)
-
-
-def test_models_of_others_are_listed_and_not_loaded(
-    tracker: Tracker, client: MlflowClient, name: str, run_id: str, tmp_path: Path
-) -> None:
-    client.create_registered_model(name)
-    client.create_model_version(name, f"runs:/{run_id}/model", run_id)
-    assert show(name, tracker=tracker)["metrics"] == {}
-    with pytest.raises(RefusedError, match="not of udt-cluster's making"):
-        download(name, tmp_path, tracker=tracker)
-
-
-def test_listing(
-    register: Callable[..., ModelVersion], tracker: Tracker, name: str, run_id: str, own_files: Path
-) -> None:
-    register(metrics={"dice": 0.5, "hd95": float("nan")})
-    (own_files / "spec.json").write_text("{}")
-    register(metrics={"dice": 0.6}, alias=None)
-    mine = [model for model in list_models(tracker) if model["name"] == name]
-    common = {"name": name, "data_version": "4f5e", "run_id": run_id}
-    assert mine == [
-        common | {"version": 2, "aliases": [], "metrics": {"dice": 0.6}},
-        common | {"version": 1, "aliases": ["candidate"], "metrics": {"dice": 0.5, "hd95": None}},
-    ]
-    shown = show(f"models:/{name}@candidate", tracker=tracker)
-    assert mine[1].items() <= shown.items()
-    assert (shown["uri"], shown["tags"]["job_hash"]) == (f"models:/{name}/1", "0123")
-
-
-def test_references(register: Callable[..., ModelVersion], tracker: Tracker, name: str, own_files: Path) -> None:
-    register()
-    (own_files / "spec.json").write_text("{}")
-    register(alias="champion")
-    wanted = {
-        f"{name}": 2,
-        f"{name}/latest": 2,
-        f"models:/{name}": 2,
-        f"{name}@candidate": 1,
-        f"models:/{name}@champion": 2,
-        f"{name}/1": 1,
-        f"models:/{name}/2": 2,
-    }
-    assert {reference: resolve(reference, tracker=tracker).version for reference in wanted} == wanted
-
-
-def test_unknown_references_list_what_there_is(
-    register: Callable[..., ModelVersion], tracker: Tracker, name: str
-) -> None:
-    register()
-    with pytest.raises(UsageError, match=rf"no registered model is called 'nothing'.*{name}"):
-        resolve("nothing@candidate", tracker=tracker)
-    with pytest.raises(UsageError, match=r"no alias 'champion'; it has: candidate"):
-        resolve(f"{name}@champion", tracker=tracker)
-    with pytest.raises(UsageError, match=r"no version 7; it has: 1"):
-        resolve(f"{name}/7", tracker=tracker)
-    with pytest.raises(UsageError, match="allowed: NAME, NAME@ALIAS"):
-        resolve("models:/a/b/c", tracker=tracker)
 
 
 def test_mlflow_still_makes_two_versions_by_itself(client: MlflowClient, name: str, run_id: str) -> None:

@@ -14,7 +14,7 @@ from mlflow.entities import ViewType
 
 from tests.servers.mlflow import LossyProxy, MlflowServer, SilentServer
 from udt_cluster.errors import AuthError, RefusedError, TrackingUnreachableError, UsageError
-from udt_cluster.tracking import Tracker
+from udt_cluster.tracking import EndedRuns, Tracker
 
 pytestmark = [pytest.mark.component, pytest.mark.mlflow]
 
@@ -132,6 +132,38 @@ def test_children_that_have_not_ended_end_with_the_parent(
     tracker.finish(first)
     tracker.finish_tree(parent, "KILLED")
     assert [client.get_run(run).info.status for run in (parent, first, second)] == ["KILLED", "FINISHED", "KILLED"]
+
+
+def test_stale_runs_are_ended_and_no_others(tracker: Tracker, client: MlflowClient, experiment: str) -> None:
+    parent, alive = tracker.start_parent(experiment, "p"), tracker.start_parent(experiment, "q")
+    done, left = tracker.start_child(parent, "p-f0-s1"), tracker.start_child(parent, "p-f1-s1")
+    tracker.finish(done)
+    foreign = client.create_run(client.get_experiment_by_name(experiment).experiment_id).info.run_id
+    mine = {run.run_id for run in tracker.open_runs()}
+    assert {parent, alive, left} <= mine
+    assert not {done, foreign} & mine
+
+    result = tracker.end_stale(parent, "FAILED")
+    assert (set(result.ended), result.problem) == ({parent, left}, "")
+    wanted = {parent: "FAILED", done: "FINISHED", left: "FAILED", alive: "RUNNING", foreign: "RUNNING"}
+    assert {run: client.get_run(run).info.status for run in wanted} == wanted
+    assert tracker.end_stale(parent, "KILLED") == EndedRuns()
+    assert client.get_run(parent).info.status == "FAILED"
+    tracker.delete(alive)
+    assert tracker.end_stale(alive, "FAILED") == tracker.end_stale("0" * 32, "FAILED") == EndedRuns()
+
+
+@pytest.mark.parametrize("patience", [0.0, 100.0])
+def test_a_server_that_is_away_keeps_nobody_from_looking_at_jobs(
+    silent: SilentServer, own_server: MlflowServer, patience: float
+) -> None:
+    for uri in (silent.uri, own_server.uri):
+        began = time.monotonic()
+        result = Tracker(uri, patience=patience).end_stale("0" * 32, "FAILED", seconds=2.0)
+        assert time.monotonic() - began < 4
+        assert result.ended == ()
+        assert "answer" in result.problem
+        assert uri in result.problem
 
 
 def test_scores_are_logged_once_and_again_when_they_changed(
