@@ -1,4 +1,4 @@
-"""Verbs about registered models: models ls, show."""
+"""Verbs about registered models: models ls, show, rm."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -6,26 +6,33 @@ from typing import Annotated, Any
 import typer
 
 from udt_cluster.cli.options import AsJson, TargetName
-from udt_cluster.cli.output import number, say, show_json, show_pairs, show_table
+from udt_cluster.cli.output import confirmed, number, say, show, show_json, show_pairs, show_table
 
-app = typer.Typer(no_args_is_help=True, help="Look at registered models.")
+app = typer.Typer(no_args_is_help=True, help="Look at registered models, remove them.")
 _TAGS_FOR_PROGRAMS = {"baseline", "data_version", "udt.checksum"}
+_NEWEST = 50
 _METRICS = ("dice", "val_dice", "mean_dice")
 
 
 @app.command("ls")
-def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
-    """List every version of every model."""
+def list_all(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All of them, not the newest 50 only.")] = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """List versions of models, the newest first."""
     from udt_cluster.cluster.catalog import models
     from udt_cluster.cluster.targets import current_target
 
-    found = models(current_target(target))
+    found = models(current_target(target), limit=None if everything else _NEWEST)
     if as_json:
         show_json(found)
     elif not found:
         say("There is no registered model yet. Make one: udt-cluster submit JOB.yaml --wait")
     else:
         show_table(["MODEL", "VERSION", "ALIASES", "DICE", "DATA", "RUN"], [_row(entry) for entry in found])
+        if len(found) == _NEWEST and not everything:
+            say(f"These are the newest {_NEWEST}; all: udt-cluster models ls --all")
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -75,3 +82,26 @@ def show_one(
         f"{found['name']}@{found['aliases'][0]}" if found["aliases"] else f"models:/{found['name']}/{found['version']}"
     )
     say(f'Next, in Python: udt_cluster.load_model("{reference}").predict(array)')
+
+
+@app.command("rm")
+def remove(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME@alias, or NAME/3.")],
+    force: Annotated[bool, typer.Option("--force", help="Even one that an alias stands for.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove one version from the registry.
+
+    The run that made it, with its scores, stays.
+    """
+    from udt_cluster.cluster.catalog import remove_model
+    from udt_cluster.cluster.targets import current_target
+
+    confirmed(f"Remove {model} from the registry?", yes=yes)
+    removed = remove_model(current_target(target), model, force=force)
+    if as_json:
+        show_json(removed)
+    else:
+        show(f"{removed['name']} version {removed['version']} is removed")

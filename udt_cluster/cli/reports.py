@@ -81,7 +81,7 @@ def detailed(status: "JobStatus", target: str | None = None) -> None:
             *_found(status.results),
         ]
     )
-    attempts(status.attempts)
+    attempts(status.attempts, status.id)
     scores(status.results)
     for line in _next(status, target):
         say(line)
@@ -96,17 +96,17 @@ def _next(status: "JobStatus", target: str | None) -> Iterator[str]:
         yield f"  udt-cluster resume {name}{on}    go on from its last checkpoint"
 
 
-def attempts(found: Sequence[Mapping[str, Any]]) -> None:
+def attempts(found: Sequence[Mapping[str, Any]], job_id: str) -> None:
     """The table of attempts, where there was more than one or one failed, and why each of them ended."""
     if len({entry["run"] for entry in found}) == len(found) and not any(_failed(entry) for entry in found):
         return
     show("")
     columns = ["RUN", "ATTEMPT", "WORKERS", "STEPS", "ENDED", "LOST STEPS", "RECOVERY"]
-    show_table(columns, [_attempt_row(entry) for entry in found])
-    for entry in found:
+    runs = [str(entry["run"]).removeprefix(f"{job_id}-") for entry in found]
+    show_table(columns, [(run, *_attempt_row(entry)) for run, entry in zip(runs, found, strict=True)])
+    for run, entry in zip(runs, found, strict=True):
         if _failed(entry) and entry["cause"]:
-            first = str(entry["cause"]).strip().splitlines()[0]
-            show(f"{_fold_and_seed(entry['run'])} attempt {entry['number']}: {first}")
+            show(f"{run} attempt {entry['number']}: {str(entry['cause']).strip().splitlines()[0]}")
 
 
 def _failed(entry: Mapping[str, Any]) -> bool:
@@ -116,7 +116,6 @@ def _failed(entry: Mapping[str, Any]) -> bool:
 def _attempt_row(entry: Mapping[str, Any]) -> Sequence[str]:
     recovery = entry["recovery_seconds"]
     return (
-        _fold_and_seed(entry["run"]),
         str(entry["number"]),
         str(entry["workers"]),
         f"{entry['resumed_step']}-{entry['step']}",
@@ -124,10 +123,6 @@ def _attempt_row(entry: Mapping[str, Any]) -> Sequence[str]:
         str(entry["lost_steps"]) if _failed(entry) else "",
         "" if recovery is None else duration(recovery),
     )
-
-
-def _fold_and_seed(run: str) -> str:
-    return "-".join(run.split("-")[-2:])
 
 
 def _times(status: "JobStatus") -> Iterator[tuple[str, str]]:
@@ -163,7 +158,7 @@ def scores(results: Mapping[str, Any]) -> None:
 def _score_row(run: str, kind: str, summary: Mapping[str, Any]) -> Sequence[str]:
     mean, baseline = summary.get("mean", {}), summary.get("baseline", {})
     return (
-        _fold_and_seed(run),
+        "-".join(run.split("-")[-2:]),
         str(summary.get("cases", "-")),
         kind,
         number(mean.get("dice")),

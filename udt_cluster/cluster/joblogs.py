@@ -23,7 +23,7 @@ _POLL_SECONDS = 1.0
 _LIST_SECONDS = 6.0
 _NOISE = re.compile(
     r":(job_id|actor_name|task_name):"
-    r"|\(\w+ pid=\d+"
+    r"|\(\w+ pid=\d+|\((raylet|autoscaler)\b"
     r"|\[State Transition\]|\[Gloo\] "
     r"|Setting up process group for: |Reporting training result \d+: |Requesting resources: "
     r"|Started training worker group |Attempting to start training worker group "
@@ -104,7 +104,8 @@ class LogReader:
         worker = _WORKER.fullmatch(stream)
         if worker is None or self.rank is not None:
             return ""
-        return f"[{'-'.join(worker['run'].split('-')[-2:])} attempt {worker['attempt']} rank {worker['rank']}] "
+        run = worker["run"].removeprefix(f"{self.logs.parent.name}-")
+        return f"[{run} attempt {worker['attempt']} rank {worker['rank']}] "
 
 
 @dataclass

@@ -4,19 +4,15 @@ A driver tells MLflow how its job ended. One that was killed, or that ended whil
 lists jobs, looks at one or submits the next does it, in a few seconds or not at all.
 """
 
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from udt_cluster.cluster.record import STOPPED, SUCCEEDED, TERMINAL, JobRecord
 from udt_cluster.config.home import read_state, write_state
-from udt_cluster.errors import UdtError, UsageError
-
-if TYPE_CHECKING:
-    from udt_cluster.tracking import Tracker
+from udt_cluster.errors import UdtError
 
 _FILE = "reaper.json"
 _AGAIN_SECONDS = 60.0
@@ -50,35 +46,16 @@ def reap(jobs: Iterable[Ended], tracking: str | None, *, seconds: float = 3.0) -
     due = [job for job in jobs if job.state in TERMINAL and not job.run_ended and not job.record.is_reaped(job.life)]
     if not due or tracking is None or _was_away(tracking):
         return
-    import udt_cluster.tracking.runs  # noqa: F401 - takes seconds itself, which are not MLflow's
-
-    thread = threading.Thread(target=_end_all, args=(due, tracking), name="udt-reaper", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        _note_away(tracking)
-
-
-def _end_all(jobs: list[Ended], tracking: str) -> None:
     from udt_cluster.tracking import Tracker
 
-    tracker = Tracker(tracking)
-    try:
-        for job in jobs:
-            with suppress(UsageError):  # a run that somebody has deleted
-                end_runs(tracker, job)
+    tracker, end = Tracker(tracking), time.monotonic() + seconds
+    for job in due:
+        left = end - time.monotonic()
+        if left <= 0 or tracker.end_stale(job.run_id, job.status, seconds=left).problem:
+            _note_away(tracking)
+            return
+        with suppress(UdtError, OSError):  # one who may only look: it is done again next time
             job.record.write_reaped(job.life)
-    except (UdtError, OSError):
-        _note_away(tracking)
-
-
-def end_runs(tracker: "Tracker", job: Ended) -> None:
-    """End a job's run and its children, as far as they still count as running."""
-    for child in tracker.list_runs(parent_id=job.run_id):
-        if child.status == "RUNNING":
-            tracker.finish(child.run_id, job.status)
-    if tracker.run(job.run_id).status == "RUNNING":
-        tracker.finish(job.run_id, job.status)
 
 
 def _was_away(tracking: str) -> bool:

@@ -158,9 +158,13 @@ class FakeCluster:
         self._asked("show_data", (uri, preview))
         return {**self.sets[0], "info": {}, **({"preview": str(preview)} if preview else {})}
 
-    def models(self, target: Any) -> list[dict[str, Any]]:
+    def models(self, target: Any, *, limit: int | None = None) -> list[dict[str, Any]]:
         self._asked("models")
-        return self.models_
+        return self.models_[:limit]
+
+    def remove_model(self, target: Any, reference: str, *, force: bool = False) -> dict[str, Any]:
+        self._asked("remove_model", (reference, force))
+        return self.models_[0]
 
     def show_model(self, target: Any, reference: str) -> dict[str, Any]:
         self._asked("show_model", reference)
@@ -180,7 +184,7 @@ PLACES = {
     "udt_cluster.cluster.jobs": (
         *("plan", "submit", "list_jobs", "find_job", "follow", "logs", "stop", "resume", "remove", "evaluate"),
     ),
-    "udt_cluster.cluster.catalog": ("models", "show_model", "dashboards"),
+    "udt_cluster.cluster.catalog": ("models", "show_model", "remove_model", "dashboards"),
     "udt_cluster.cluster.datasets": (
         *("check_data", "prepare_data", "data_sets", "show_data", "remove_data", "collect_data"),
     ),

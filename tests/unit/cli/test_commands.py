@@ -267,6 +267,22 @@ def test_models_json_has_the_promised_keys(cluster: Any, run: Callable[..., Any]
     assert json.loads(run("models", "show", "heart@candidate", "--json").out)["tags"] == {"udt.job": "heart-1a2b3c4d"}
 
 
+def test_models_rm_asks_and_removes_one_version(cluster: Any, run: Callable[..., Any]) -> None:
+    cluster.models_ = [MODEL]
+    assert run("models", "rm", "heart/3").code == 2, "there is nobody to ask"
+    assert cluster.calls == []
+    assert run("models", "rm", "heart/3", "--yes").out == "heart version 3 is removed\n"
+    assert json.loads(run("models", "rm", "heart@candidate", "--force", "--yes", "--json").out)["version"] == 3
+    assert cluster.calls == [("remove_model", ("heart/3", False)), ("remove_model", ("heart@candidate", True))]
+
+
+def test_models_ls_shows_the_newest_unless_all_are_wanted(cluster: Any, run: Callable[..., Any]) -> None:
+    cluster.models_ = [MODEL] * 60
+    few, many = run("models", "ls"), run("models", "ls", "--all")
+    assert (len(few.out.splitlines()), len(many.out.splitlines())) == (51, 61)
+    assert "udt-cluster models ls --all" in few.err
+
+
 def test_dashboard_and_down(cluster: Any, run: Callable[..., Any]) -> None:
     assert "http://127.0.0.1:8265" in run("dashboard").out
     assert json.loads(run("dashboard", "--json").out)["mlflow"] == "http://127.0.0.1:5000"

@@ -25,6 +25,7 @@ VERBS = {
         "data gc",
         "models ls",
         "models show",
+        "models rm",
         "target add",
         "target ls",
         "target use",

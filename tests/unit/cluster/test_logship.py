@@ -117,7 +117,7 @@ def put(logs: Location, stream: str, number: int, text: str) -> None:
 
 
 def test_logs_are_the_drivers_and_one_ranks_or_all(tmp_path: Path) -> None:
-    logs = Location.parse(tmp_path / "logs")
+    logs = Location.parse(tmp_path / "glas-1" / "logs")
     put(logs, "driver", 0, "stage train\n")
     put(logs, "glas-1-f0-s1/a0-r0", 0, "epoch 1\n")
     put(logs, "glas-1-f0-s1/a0-r1", 0, "warning\n")
@@ -155,6 +155,7 @@ def test_what_ray_says_to_itself_is_not_shown() -> None:
 Setting up process group for: env:// [rank=0, world_size=2]
 (TrainController pid=10355) [State Transition] INITIALIZING -> SCHEDULING.
 2026-11-23 04:00:44,675\tINFO job_manager.py:581 -- Runtime env is setting up.
+(raylet) A worker died or was killed while executing a task by an unexpected system error.
 Running entrypoint for job glas-udtransnet-9ce68e27: python -m udt_cluster.cluster.run
 [2026-11-23 04:01:21,623 E 10355 10388] core_worker.cc:2465: Actor with class name: 'PreemptionWatcher'
 /x/site-packages/ray/data/options.py:436: RayDeprecationWarning: `exclude_resources` is deprecated.
