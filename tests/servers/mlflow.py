@@ -135,7 +135,8 @@ class SilentServer:
         self.port = int(self._listener.getsockname()[1])
         self.uri = f"http://127.0.0.1:{self.port}"
         self._accepted: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -145,6 +146,8 @@ class SilentServer:
                 return
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends the waiting `accept`, which `close` alone does not
+        self._accepting.join()
         self._listener.close()
         for connection in self._accepted:
             connection.close()
