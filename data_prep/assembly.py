@@ -15,6 +15,7 @@ from data_prep.adapters import get as get_adapter
 from data_prep.case import BadCase, Case, CaseSummary, Discovery
 from data_prep.executor import Died, Executor
 from data_prep.hashed_source import HashedSource
+from data_prep.kept import KeptCases, StagedPlaces
 from data_prep.preparation import CaseReport, CaseTask, run_case_task
 from data_prep.quarantine import describe, left_out, mixed_channels
 from data_prep.shard_tasks import count_shards, shard_tasks, write_shard
@@ -63,11 +64,6 @@ class Order:
     unreadable: dict[str, tuple[str, ...]]
 
     @property
-    def staged(self) -> Iterator[Location]:
-        """Of each case."""
-        return (self.staging / staged_path(key) for key in self.keys)
-
-    @property
     def records(self) -> Location:
         """Where shards of this version are written down."""
         return self.staging / "shards" / self.version
@@ -77,18 +73,18 @@ class Order:
 class _Cases:
     """The cases that came back so far. Statistics are put together at once: a histogram a case would be too much."""
 
-    kept: list[tuple[Location, CaseSummary]] = field(default_factory=list)
+    kept: KeptCases = field(default_factory=KeptCases)
     bad: list[BadCase] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     """Ids of those of `bad` whose task died: with more memory they might be good."""
     totals: dict[tuple[int, bool], Statistics] = field(default_factory=dict)
     """By the number of channels, and of training cases or of the others."""
 
-    def add(self, staged: Location, summary: CaseSummary, statistics: Statistics) -> None:
+    def add(self, key: str, summary: CaseSummary, statistics: Statistics) -> None:
         """Take one more case."""
-        key = (summary.channels, summary.split != "test")
-        self.kept.append((staged, summary))
-        self.totals[key] = self.totals[key].merged(statistics) if key in self.totals else statistics
+        kind = (summary.channels, summary.split != "test")
+        self.kept.add(key, summary)
+        self.totals[kind] = self.totals[kind].merged(statistics) if kind in self.totals else statistics
 
 
 @dataclass(frozen=True)
@@ -157,23 +153,24 @@ def _without(order: Order, dead: Sequence[str]) -> tuple[Order, tuple[str, ...]]
 def _prepare_cases(order: Order, executor: Executor, on_progress: OnProgress) -> _Cases:
     """Have every case staged."""
     source = Location.parse(order.config.source)
-    pairs = list(zip(order.discovery.cases, order.staged, strict=True))
-    readable = [(case, staged) for case, staged in pairs if case.id not in order.unreadable]
+    pairs = list(zip(order.discovery.cases, order.keys, strict=True))
+    readable = [(case, key) for case, key in pairs if case.id not in order.unreadable]
     cases = _Cases(bad=[BadCase(case, order.unreadable[case.id]) for case, _ in pairs if case.id in order.unreadable])
-    tasks = (_task(order, source, case, staged) for case, staged in readable)
+    tasks = (_task(order, source, case, key) for case, key in readable)
     reports = executor.map(run_case_task, tasks, description="preparing cases")
     counted = _counted(reports, len(readable), "cases", on_progress)
-    for (case, staged), report in zip(readable, counted, strict=True):
-        _sort_in(cases, case, staged, report)
+    for (case, key), report in zip(readable, counted, strict=True):
+        _sort_in(cases, case, key, report)
     return cases
 
 
-def _task(order: Order, source: Location, case: Case, staged: Location) -> CaseTask:
+def _task(order: Order, source: Location, case: Case, key: str) -> CaseTask:
+    staged = order.staging / staged_path(key)
     digests = {key: order.digests[key] for key in (*case.images, *case.labels) if key in order.digests}
     return CaseTask(source=HashedSource(source.uri, digests), case=case, config=order.config, staged=staged)
 
 
-def _sort_in(cases: _Cases, case: Case, staged: Location, report: CaseReport | Died) -> None:
+def _sort_in(cases: _Cases, case: Case, key: str, report: CaseReport | Died) -> None:
     if isinstance(report, Died):
         cases.dead.append(case.id)
         killed = f"{case.id}: its task died twice, the second time alone ({report.reason}). Give nodes more memory"
@@ -181,10 +178,10 @@ def _sort_in(cases: _Cases, case: Case, staged: Location, report: CaseReport | D
     elif report.summary is None or report.statistics is None:
         cases.bad.append(BadCase(case, report.problems))
     else:
-        cases.add(staged, report.summary, report.statistics)
+        cases.add(key, report.summary, report.statistics)
 
 
-def _plan(order: Order, cases: _Cases) -> tuple[StorePlan, list[Location]]:
+def _plan(order: Order, cases: _Cases) -> tuple[StorePlan, StagedPlaces]:
     """Put all cases together.
 
     Raises:
@@ -195,7 +192,7 @@ def _plan(order: Order, cases: _Cases) -> tuple[StorePlan, list[Location]]:
     bad = [*cases.bad, *odd]
     _refuse_bad(order, bad)
     unlike = {entry.case.id for entry in odd}
-    kept = [(staged, summary) for staged, summary in cases.kept if summary.id not in unlike]
+    kept = [(key, summary) for key, summary in cases.kept if summary.id not in unlike]
     summaries = [summary for _, summary in kept]
     config = order.config
     class_names = get_adapter(config.adapter).class_names(config)
@@ -212,7 +209,7 @@ def _plan(order: Order, cases: _Cases) -> tuple[StorePlan, list[Location]]:
         class_names=class_names,
         provenance=_provenance(order, summaries, bad),
     )
-    return plan, [staged for staged, _ in kept]
+    return plan, StagedPlaces(order.staging, [key for key, _ in kept])
 
 
 def _refuse_bad(order: Order, bad: Sequence[BadCase]) -> None:

@@ -123,7 +123,7 @@ class Adapter(Protocol):
         """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CaseSummary:
     """What the plan of a store must know of a prepared case; small.
 
@@ -146,15 +146,15 @@ class CaseSummary:
     site: str
     meta: Mapping[str, str]
     digest: str
-    foreground: tuple[int, ...]
-    hashes: tuple[int, ...]
-    turned: tuple[int, ...]
+    foreground: Sequence[int]
+    hashes: Sequence[int]
+    turned: Sequence[int]
     num_samples: int
     channels: int
     dtype: str
     native_shape: tuple[int, int, int]
-    spacing: tuple[float, ...]
-    affine: tuple[float, ...]
+    spacing: Sequence[float]
+    affine: Sequence[float]
 
     @property
     def native_pixels(self) -> int:

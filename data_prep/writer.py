@@ -168,9 +168,9 @@ def _columns(plan: StorePlan) -> dict[str, npt.NDArray[Any]]:
     samples = {
         "samples/case": np.repeat(np.arange(len(cases), dtype=np.int32), counts),
         "samples/slice": np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-        "samples/foreground": np.array([n for case in cases for n in case.foreground], dtype=np.int32),
-        "samples/perceptual_hash": np.array([h for case in cases for h in case.hashes], dtype=np.uint64),
-        TURNED_HASH: np.array([h for case in cases for h in case.turned], dtype=np.uint64).reshape(-1, 3),
+        "samples/foreground": np.fromiter((n for case in cases for n in case.foreground), np.int32),
+        "samples/perceptual_hash": np.fromiter((h for case in cases for h in case.hashes), np.uint64),
+        TURNED_HASH: np.fromiter((h for case in cases for h in case.turned), np.uint64).reshape(-1, 3),
     }
     named: dict[str, npt.NDArray[Any]] = {STRING_COLUMNS[k]: np.array(v, dtype=object) for k, v in strings.items()}
     return {**named, **{NUMBER_COLUMNS[k]: v for k, v in numbers.items()}, **samples}

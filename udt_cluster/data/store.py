@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
 _REMEDY = "Restore it, or remove it by `udt-cluster data rm DATASET/VERSION` and then prepare the data again."
+_INCOMPLETE = (
+    "Prepare the data again by the same job (`udt-cluster data prepare JOB.yaml`): what is missing or cut short is "
+    "found and written anew."
+)
 _SHARDS = ("images/c/", "labels/c/", "native_labels/c/")
 """Large objects, every chunk of which has a checksum of its own; the SHA-256 of all others is compared."""
 _WHOLE_SHARD_FROM = 0.25
@@ -60,11 +64,11 @@ class CommittedStore(WrapperStore[Store]):
 
     def _check(self, key: str, buffer: "Buffer | None", byte_range: ByteRequest | None) -> None:
         if buffer is None:
-            raise CorruptError(f"{self._location / key}: missing; it was committed. {_REMEDY}")
+            raise CorruptError(f"{self._location / key}: missing; it was committed. {_INCOMPLETE}")
         expected = _expected_length(byte_range, self._records[key].size)
         if len(buffer) != expected:
             raise CorruptError(
-                f"{self._location / key}: gave {len(buffer)} bytes where {expected} were committed. {_REMEDY}"
+                f"{self._location / key}: gave {len(buffer)} bytes where {expected} were committed. {_INCOMPLETE}"
             )
         if byte_range is None and not key.startswith(_SHARDS):
             _check_content(self._location / key, buffer.to_bytes(), self._records[key])
@@ -226,7 +230,7 @@ class DataStore:
         record = self._records.get(key)
         if record is None or len(data) != record.size:
             committed = record.size if record else "none"
-            raise CorruptError(f"{self.location / key}: {len(data)} bytes, {committed} were committed. {_REMEDY}")
+            raise CorruptError(f"{self.location / key}: {len(data)} bytes, {committed} were committed. {_INCOMPLETE}")
         _check_content(self.location / key, data, record)
         return data
 
@@ -240,7 +244,9 @@ def stored_errors(location: Location) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, RuntimeError, KeyError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        raise CorruptError(f"{location}: missing; it was committed. {_INCOMPLETE}") from error
+    except (ValueError, RuntimeError, KeyError) as error:
         reason = str(error) or type(error).__name__
         raise CorruptError(f"{location}: {reason}. It is not what was committed. {_REMEDY}") from error
 
