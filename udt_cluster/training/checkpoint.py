@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
-from errno import ENOSPC
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,7 +34,7 @@ from udt_cluster.training.protocols import (
     NonFiniteError,
     SupersededError,
 )
-from udt_cluster.training.scratch import Scratch
+from udt_cluster.training.scratch import Scratch, refuse_full_disks
 from udt_cluster.training.state import TrainingState
 from udt_cluster.training.upload import Snapshot, Upload, wait_until
 
@@ -81,7 +80,7 @@ class StorageCheckpoints:
         self._upload: Upload | None = None
         self._unsent: list[Snapshot] = []
         self._failures = 0
-        self._room: int | None = None
+        self._size: int | None = None
 
     @staticmethod
     def next_attempt(root: Location) -> int:
@@ -263,7 +262,8 @@ class StorageCheckpoints:
         info = self._describe(engine, state, kind)
         name = folder_name(step=info.step, attempt=info.attempt, kind=kind)
         try:
-            together(engine, lambda: self._refuse_full_disk(engine))
+            # Before the ranks begin to write: one that breaks off within DeepSpeed would keep the others waiting.
+            refuse_full_disks(together(engine, lambda: self._scratch().room(self._needed(engine))))
             written = together(engine, lambda: self._write(engine, state))
         except NonFiniteError:
             raise
@@ -274,13 +274,12 @@ class StorageCheckpoints:
             ) from error
         return Snapshot(written[self._rank][0], self._root / name, info, token=written[0][1])
 
-    def _refuse_full_disk(self, engine: Engine) -> None:
-        """Before the ranks begin to write: one that breaks off within DeepSpeed would keep the others waiting."""
-        room = self._room
-        if room is None:  # of the first one rank 0 knows that it writes weights and two moments, under ZeRO more
-            room = 3 * sum(p.numel() * p.element_size() for p in engine.module.parameters()) if self._rank == 0 else 0
-        if (free := self._scratch().free()) < room:
-            raise OSError(ENOSPC, f"No space left on device: {free / 1e6:.0f} MB free, {room / 1e6:.0f} MB needed")
+    def _needed(self, engine: Engine) -> int:
+        """Bytes of this rank's next snapshot."""
+        if self._size is not None:
+            return self._size
+        # Of the first one rank 0 knows that it writes the weights and two moments; under ZeRO it is more.
+        return 3 * sum(p.numel() * p.element_size() for p in engine.module.parameters()) if self._rank == 0 else 0
 
     def _write(self, engine: Engine, state: TrainingState) -> tuple[Path, str]:
         folder = self._scratch().new()
@@ -291,7 +290,7 @@ class StorageCheckpoints:
         except (UdtError, OSError):
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._room = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        self._size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return folder, uuid.uuid4().hex
 
     def _describe(self, engine: Engine, state: TrainingState, kind: Kind) -> CheckpointInfo:

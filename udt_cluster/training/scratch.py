@@ -3,11 +3,24 @@
 import contextlib
 import fcntl
 import os
+import platform
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 
 _PREFIX, _LOCK = "udt-snapshot-", "owner.lock"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one rank has on its disk, named by host and device, and what it needs; bytes."""
+
+    disk: tuple[str, int]
+    needed: int
+    free: int
 
 
 class Scratch:
@@ -32,9 +45,10 @@ class Scratch:
         folder.mkdir()
         return folder
 
-    def free(self) -> int:
-        """Bytes that can still be written."""
-        return shutil.disk_usage(self.path).free
+    def room(self, needed: int) -> Room:
+        """What there is for `needed` bytes."""
+        disk = platform.node(), self.path.stat().st_dev
+        return Room(disk, needed, shutil.disk_usage(self.path).free)
 
     def close(self) -> None:
         """Remove everything."""
@@ -42,6 +56,22 @@ class Scratch:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def refuse_full_disks(rooms: Sequence[Room]) -> None:
+    """Look whether the ranks that share a disk fit on it together.
+
+    Raises:
+        OSError: they do not (ENOSPC), with the host and the figures.
+    """
+    for disk in sorted({room.disk for room in rooms}):
+        there = [room for room in rooms if room.disk == disk]
+        needed, free = sum(room.needed for room in there), min(room.free for room in there)
+        if free < needed:
+            figures = f"{free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed" + (
+                f" by {len(there)} ranks" if len(there) > 1 else ""
+            )
+            raise OSError(ENOSPC, f"No space left on device of {disk[0]}: {figures}")
 
 
 def remove_abandoned(parent: Path) -> None:

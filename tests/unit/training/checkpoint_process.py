@@ -1,8 +1,7 @@
 """A process that saves two checkpoints and dies where it is told to: `python -m ... ROOT SITUATION`.
 
 Situations: `upload`, `commit` or `delete` kill it at the second file of the second checkpoint, before its COMMIT, or
-after the first deletion; `hold` waits for a line on stdin with a snapshot in its scratch folder; `full` goes on until
-the disk for temporary files is full, and prints why it ended.
+after the first deletion; `full` goes on until the disk for temporary files is full, and prints why it ended.
 """
 
 import contextlib
@@ -50,9 +49,6 @@ def main(root: Path, situation: str) -> None:
         if epoch == 3:
             prepare(situation)
         store.save(engine, state, kind="epoch")
-        if epoch == 3 and situation == "hold":
-            print("held", flush=True)
-            sys.stdin.readline()
         store.finish(engine)
         if situation == "full":
             fill(Path(os.environ["TMPDIR"]))
@@ -66,8 +62,6 @@ def prepare(situation: str) -> None:
         uploading.write_commit = die_after(0, uploading.write_commit)
     elif situation == "delete":
         Location.delete_tree = die_after(0, Location.delete_tree)  # type: ignore[method-assign]
-    elif situation == "hold":
-        Location.upload = lambda *args: threading.Event().wait()  # type: ignore[method-assign,assignment]
 
 
 def fill(folder: Path) -> None:

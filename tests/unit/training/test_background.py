@@ -428,26 +428,26 @@ def test_fault_g1_killed_during_a_deletion_it_goes_on_with_the_next(tmp_path: Pa
     assert not list(left.glob("*"))
 
 
-def test_scratch_of_the_living_stays_and_that_of_the_dead_goes(tmp_path: Path) -> None:
-    def there() -> list[Path]:
-        return list(tmp_path.glob("udt-snapshot-*/*/model.safetensors"))
-
-    with _process(tmp_path / "c", "hold", TMPDIR=str(tmp_path)) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        remove_abandoned(tmp_path)
-        assert len(there()) == 1
-        process.kill()
-    assert len(there()) == 1
-    remove_abandoned(tmp_path)
-    assert list(tmp_path.glob("udt-*")) == []
+def test_scratch_of_the_living_stays_and_that_of_the_dead_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    living = Scratch()
+    (living.new() / "model.safetensors").write_bytes(b"1")
+    dead = tmp_path / "udt-snapshot-udt-1" / "1" / "model.safetensors"
+    dead.parent.mkdir(parents=True)
+    dead.write_bytes(b"1")
+    (tmp_path / "udt-snapshot-udt-1" / "owner.lock").touch()
+    Scratch().close()
+    assert list(tmp_path.glob("udt-*")) == [living.path]
+    assert len(list(living.path.glob("*/model.safetensors"))) == 1
+    living.close()
 
 
 def test_scratch_goes_when_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     scratch = Scratch()
     assert scratch.new() != scratch.new()
-    assert scratch.free() > 0
+    assert scratch.room(5).needed == 5
+    assert scratch.room(5).free > 0
     scratch.close()
     scratch.close()
     assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -20,7 +21,7 @@ from udt_cluster.training.checkpoint import StorageCheckpoints, together
 from udt_cluster.training.collecting import retained
 from udt_cluster.training.losses import dice_bce
 from udt_cluster.training.protocols import CheckpointError, Kind
-from udt_cluster.training.scratch import Scratch
+from udt_cluster.training.scratch import Room, refuse_full_disks
 from udt_cluster.training.state import TrainingState
 
 
@@ -413,11 +414,21 @@ def test_fault_f6_when_the_disk_of_one_rank_is_full_all_ranks_hear_why_and_nothi
 def test_fault_f6_too_little_room_is_found_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Scratch, "free", lambda scratch: 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     store = Store(tmp_path)
-    with pytest.raises(CheckpointError, match=r"0 MB free, .* needed"):
+    with pytest.raises(CheckpointError, match=r"No space left on device of .*: 0 MB free, 0 MB needed\."):
         store.save(0.5)
     assert store.folders == []
+
+
+@pytest.mark.parametrize(("disks", "fits"), [("aab", True), ("aaa", False), ("abb", True), ("bbb", False)])
+def test_fault_f6_ranks_on_one_disk_need_room_together(disks: str, *, fits: bool) -> None:
+    rooms = [Room((disk, 1), needed=40_000_000, free=100_000_000) for disk in disks]
+    if fits:
+        refuse_full_disks(rooms)
+    else:
+        with pytest.raises(OSError, match=rf"of {disks[0]}: 100 MB free, 120 MB needed by 3 ranks"):
+            refuse_full_disks(rooms)
 
 
 def test_together_gives_everybody_everything() -> None:
