@@ -8,7 +8,7 @@ from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
 from udt_cluster.config.sections import ModelConfig, RegisterConfig, RepeatConfig, ResourcesConfig, TrainConfig
 
-_TRANSFORMER_SETTINGS = ("num_heads", "num_layers", "embed_dim", "head_merge")
+_TRANSFORMER_SETTINGS = ("scales", "attention", "num_heads", "num_layers", "embed_dim", "mlp_ratio", "head_merge")
 
 
 class Sections(Protocol):
@@ -99,8 +99,8 @@ def _transformer_that_is_not_there(job: Sections) -> Iterator[str]:
     for name in _TRANSFORMER_SETTINGS:
         default = type(model).model_fields[name].default
         if (value := getattr(model, name)) != default:
-            remedy = f"remove it, or write {default}"
-            yield f"model.{name}: {model.architecture} has no transformer to take {value}; {remedy}"
+            remedy = f"remove it, or write {flow(default)}"
+            yield f"model.{name}: {model.architecture} has no transformer to take {flow(value)}; {remedy}"
 
 
 def _fraction_that_is_not_asked(job: Sections) -> Iterator[str]:

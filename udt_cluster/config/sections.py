@@ -13,7 +13,9 @@ from udt_cluster.config.paths import path_fault
 from udt_cluster.config.section import Name, Section
 from udt_cluster.config.units import Duration
 
-SkipKind = Literal["dra_channel", "dra_spatial", "identity", "none"]
+SkipKind = Literal["none", "identity", "zero", "dat", "dra_channel", "dra_spatial"]
+Scale = Literal[1, 2, 3, 4]
+Attention = Literal["cfa", "ssa"]
 Metric = Literal["dice", "iou", "hd95"]
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -23,6 +25,7 @@ WorkerCount = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
 _WEIGHTS_FILE = re.compile(r"/|\.\w+$")
 _REGISTERED = re.compile(r"(models:/)?[^/@:\s]+(@[^/@:\s]+|/\d+)")
 RESERVED_ALIAS = re.compile(r"latest|v\d+")
+_OF_TOKENS = {"dat", "dra_channel", "dra_spatial"}
 _NO_WEIGHTS, _SOME_WEIGHTS = {"none", "null", "false", "no", "off", ""}, {"imagenet", "true", "yes", "on", "resnet34"}
 
 
@@ -31,15 +34,24 @@ class ModelConfig(Section):
 
     architecture: Literal["udtransnet", "unet", "r34_unet"] = "udtransnet"
     """`udtransnet` (arXiv 2312.15182), or one of its baselines."""
+    skips: Annotated[tuple[SkipKind, ...], Field(min_length=4, max_length=4)] | None = None
+    """One kind per level, level 1 (full resolution) first. `none`: no skip, a narrower decoder. `identity`: the
+    encoder's feature. `zero` (baselines): zeros in its place, all parameters kept. The transformer's tokens: `dat` (as
+    they are), `dra_channel`, `dra_spatial` (recalibrated by the decoder, between channels or between places).
+    Default: `identity` for the baselines; for udtransnet `dra_channel` at each of `scales`, `none` elsewhere."""
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1, 2, 3, 4)
+    """Levels whose features are tokens of the Dual Attention Transformer, read by a skip or not."""
+    attention: tuple[Attention, ...] = ("cfa", "ssa")
+    """Attentions of each layer, in the order in which they run: `[cfa]` (channels, of all scales), `[ssa]` (places),
+    `[cfa, ssa]`, as published, or `[ssa, cfa]`. The second takes its keys and values from the first."""
     num_heads: Annotated[int, Field(ge=1, le=64)] = 4
-    """Attention heads of the Dual Attention Transformer; must divide `embed_dim`."""
+    """Heads of `ssa`; must divide `embed_dim`."""
     num_layers: Annotated[int, Field(ge=1, le=48)] = 4
     """Layers of the Dual Attention Transformer."""
     embed_dim: Annotated[int, Field(ge=8, le=2048)] = 128
     """Token width of each scale."""
-    skips: Annotated[tuple[SkipKind, ...], Field(min_length=4, max_length=4)] | None = None
-    """One kind per level, level 1 (full resolution) first. Default: `dra_channel` for udtransnet, `identity` for the
-    baselines."""
+    mlp_ratio: Annotated[int, Field(ge=1, le=16)] = 2
+    """Hidden width of the transformer's MLPs, in `embed_dim`."""
     head_merge: Literal["standard", "released"] = "standard"
     """How scales 2..4 put attention heads together; `released` is what the authors' weights were trained with."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -59,6 +71,25 @@ class ModelConfig(Section):
         hint = f"; did you mean {likely}?" if likely else ""
         raise ValueError(f"must be none, imagenet or the path of a file (with a / or an extension such as .pth){hint}")
 
+    @field_validator("scales")
+    @classmethod
+    def _scales_once(cls, scales: tuple[Scale, ...]) -> tuple[Scale, ...]:
+        if len(set(scales)) < len(scales):
+            raise ValueError("the same scale twice")
+        return tuple(sorted(scales))
+
+    @field_validator("attention")
+    @classmethod
+    def _attentions_once(cls, attention: tuple[Attention, ...]) -> tuple[Attention, ...]:
+        if not attention:
+            raise ValueError(
+                "a transformer needs cfa or ssa: nothing else exchanges information between tokens; "
+                "for no transformer at all set skips, of identity and none"
+            )
+        if len(set(attention)) < len(attention):
+            raise ValueError("the same attention twice; for more of both set num_layers")
+        return attention
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.embed_dim % self.num_heads:
@@ -66,8 +97,6 @@ class ModelConfig(Section):
             raise ValueError(
                 f"num_heads={self.num_heads} does not divide embed_dim={self.embed_dim}; allowed heads: {divisors}"
             )
-        if self.architecture != "udtransnet" and any(kind.startswith("dra") for kind in self.skip_kinds):
-            raise ValueError(f"skips: {self.architecture} has no transformer; allowed kinds: identity, none")
         if self.architecture == "unet" and self.pretrained != "none":
             raise ValueError(
                 f"pretrained: unet has no ResNet34 encoder to load {self.pretrained!r} into; "
@@ -75,12 +104,30 @@ class ModelConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _skips_that_can_be(self) -> Self:
+        kinds = set(self.skip_kinds)
+        if self.architecture != "udtransnet" and kinds & _OF_TOKENS:
+            raise ValueError(f"skips: {self.architecture} has no transformer; allowed kinds: identity, none, zero")
+        if self.architecture == "udtransnet" and "zero" in kinds:
+            raise ValueError("skips: zero is a control for unet and r34_unet; write none, which udtransnet has, too")
+        for level, kind in enumerate(self.skip_kinds, start=1):
+            if kind in _OF_TOKENS and level not in self.scales:
+                scales = ", ".join(map(str, self.scales))
+                raise ValueError(
+                    f"skips: {kind} of level {level} reads the tokens of scale {level}, which is not one of "
+                    f"scales=[{scales}]; write identity or none there, or add {level} to scales"
+                )
+        return self
+
     @property
     def skip_kinds(self) -> tuple[SkipKind, ...]:
         """The kind of each of the four levels, the default filled in."""
         if self.skips is not None:
             return self.skips
-        return ("dra_channel",) * 4 if self.architecture == "udtransnet" else ("identity",) * 4
+        if self.architecture != "udtransnet":
+            return ("identity",) * 4
+        return tuple("dra_channel" if level in self.scales else "none" for level in (1, 2, 3, 4))
 
 
 class TrainConfig(Section):

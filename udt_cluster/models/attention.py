@@ -1,23 +1,29 @@
-"""Attention under InstanceNorm, and the dual attention transformer (DAT) of UDTransNet (arXiv 2312.15182, section 3).
+"""Attention under InstanceNorm, and the parts of UDTransNet's transformer made of it (arXiv 2312.15182, section 3).
 
-Letters in shapes: B images, S scales (4), N tokens of one scale, E token width, H heads, d = E / H.
+Letters in shapes: B images, S scales, N tokens of one scale, E token width, H heads, d = E / H. How the parts are put
+together is written in :mod:`udt_cluster.models.dat`.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from udt_cluster.models.dropout import Dropout
-from udt_cluster.models.layers import PatchConv2d
 from udt_cluster.models.tiled import tiled_attention
 
 HeadMerge = Literal["standard", "released"]
 MAP_NORM_EPS = 1e-5
 TOKEN_NORM_EPS = 1e-6
 MLP_BIAS_STD = 1e-6
+
+
+def _unrounded(device: str) -> AbstractContextManager[object]:
+    """Without autocast, which the meta device, where costs are counted, does not have at all."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def _logit_factors(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,7 +34,7 @@ def _logit_factors(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     nothing cancels. Computed in float32 at least, under autocast too -> (B, H, G*n, d), (B, H, m, d).
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    with torch.autocast(q.device.type, enabled=False):
+    with _unrounded(q.device.type):
         q, k = q.to(wide), k.unsqueeze(2).to(wide)
         k_mean = k.mean(-2, keepdim=True)
         k = k - k_mean
@@ -96,27 +102,51 @@ def fused_linear(in_features: int, out_features: int, *, products: int) -> nn.Li
     return linear
 
 
-class ChannelFusion(nn.Module):
-    """CFA: channels of all scales attend to each other; the result feeds keys and values of SpatialSelection."""
+def side_by_side(tokens: Tensor) -> Tensor:
+    """[T_1 | .. | T_S], the scales' tokens joined on channels: (S, B, N, E) -> (B, N, S*E)."""
+    return tokens.permute(1, 2, 0, 3).flatten(2)
 
-    def __init__(self, *, scales: int, embed_dim: int, dropout: float) -> None:
+
+def end_to_end(tokens: Tensor) -> Tensor:
+    """[T_1 ; .. ; T_S], the scales' tokens joined on the token axis: (S, B, N, E) -> (B, S*N, E)."""
+    return tokens.transpose(0, 1).flatten(1, 2)
+
+
+class ChannelFusion(nn.Module):
+    """CFA: the channels of all scales attend to each other, under one head and without an output projection.
+
+    With `own_source` keys and values come from what asks, by one fused product; else they are asked of `source`.
+    """
+
+    def __init__(self, *, scales: int, embed_dim: int, own_source: bool, dropout: float) -> None:
         super().__init__()
+        width = scales * embed_dim
         self.scales = scales
-        self.qkv = fused_linear(scales * embed_dim, scales * embed_dim, products=3)
+        self.qkv = fused_linear(width, width, products=3) if own_source else None
+        self.query = None if own_source else fused_linear(width, width, products=1)
+        self.key_value = None if own_source else fused_linear(width, width, products=2)
         self.dropout = Dropout(dropout)
 
-    def forward(self, fused: Tensor) -> Tensor:
-        """(B, N, S*E) -> (B, S*N, E): the scales' channel chunks stacked on the token axis."""
-        q, k, v = self.qkv(fused).mT.unsqueeze(1).chunk(3, dim=2)  # each (B, 1, S*E, N)
+    def forward(self, fused: Tensor, source: Tensor | None = None) -> Tensor:
+        """`fused` and `source`, if it has one, (B, N, S*E) -> what each scale's channels became, (S, B, N, E)."""
+        q, k, v = (part.mT.unsqueeze(1) for part in self._query_key_value(fused, source))  # each (B, 1, S*E, N)
         channels = normalised_attention(q.unsqueeze(2), k, v, dropout=self.dropout.active_rate).flatten(0, 2)
-        return torch.unflatten(channels, 1, (self.scales, -1)).mT.flatten(1, 2)
+        return torch.unflatten(channels, 1, (self.scales, -1)).permute(1, 0, 3, 2)
+
+    def _query_key_value(self, fused: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
+        if self.qkv is not None:
+            return torch.chunk(self.qkv(fused), 3, dim=-1)
+        assert self.query is not None
+        assert self.key_value is not None
+        return self.query(fused), *torch.chunk(self.key_value(source), 2, dim=-1)
 
 
 class SpatialSelection(nn.Module):
-    """SSA: the tokens of each scale in `scales` select from the tokens that ChannelFusion made of all scales.
+    """SSA: the tokens of each of `scales` select from tokens of all scales.
 
-    `head_merge="released"` repeats what the published weights were trained with: for every scale but the first, the
-    memory of (B, H, N, d) is read as (B, N, E), so tokens get mixed. With one head both merges agree.
+    `scales` are numbers from 1. `head_merge="released"` repeats what the published weights were trained with: for every
+    scale but the first, the memory of (B, H, N, d) is read as (B, N, E), so tokens get mixed. With one head both merges
+    agree.
     """
 
     def __init__(
@@ -124,14 +154,14 @@ class SpatialSelection(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.well_merged = len(scales) if head_merge == "standard" else sum(scale == 0 for scale in scales)
+        self.well_merged = len(scales) if head_merge == "standard" else scales.count(1)
         self.query = ScaleLinear(len(scales), embed_dim, embed_dim, bias=False)
         self.key_value = fused_linear(embed_dim, embed_dim, products=2)
         self.output = ScaleLinear(len(scales), embed_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
-        """`tokens` (S, B, N, E), `source` (B, 4N, E) -> (S, B, N, E)."""
+        """`tokens` (S, B, N, E), `source` (B, M, E) -> (S, B, N, E)."""
         heads = (self.num_heads, -1)
         q = torch.unflatten(self.query(tokens), -1, heads).permute(1, 3, 0, 2, 4).contiguous()  # (B, H, S, N, d)
         k, v = (torch.unflatten(part, -1, heads).transpose(1, 2) for part in self.key_value(source).chunk(2, dim=-1))
@@ -149,125 +179,12 @@ class SpatialSelection(nn.Module):
 
 
 class ScaleMLP(nn.Sequential):
-    """E -> 2E, GELU, -> E for each scale, dropout after each linear map."""
+    """E -> ratio * E, GELU, -> E for each scale, dropout after each linear map."""
 
-    def __init__(self, scales: int, width: int, dropout: float) -> None:
+    def __init__(self, scales: int, width: int, *, ratio: int, dropout: float) -> None:
         super().__init__()
-        self.hidden = ScaleLinear(scales, width, 2 * width, bias=True)
+        self.hidden = ScaleLinear(scales, width, ratio * width, bias=True)
         self.activation = nn.GELU()
         self.hidden_dropout = Dropout(dropout)
-        self.output = ScaleLinear(scales, 2 * width, width, bias=True)
+        self.output = ScaleLinear(scales, ratio * width, width, bias=True)
         self.output_dropout = Dropout(dropout)
-
-
-class DATBlock(nn.Module):
-    """One pre-norm block: CFA over all scales, then SSA and an MLP for the scales in `updated`."""
-
-    def __init__(
-        self,
-        *,
-        scales: int,
-        updated: Sequence[int],
-        embed_dim: int,
-        num_heads: int,
-        head_merge: HeadMerge,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.updated = None if len(updated) == scales else tuple(updated)
-        self.fusion_norm = nn.LayerNorm(scales * embed_dim, eps=TOKEN_NORM_EPS)
-        self.cfa = ChannelFusion(scales=scales, embed_dim=embed_dim, dropout=dropout)
-        self.query_norm = ScaleNorm(len(updated), embed_dim)
-        self.ssa = SpatialSelection(
-            scales=updated, embed_dim=embed_dim, num_heads=num_heads, head_merge=head_merge, dropout=dropout
-        )
-        self.dropout = Dropout(dropout)
-        self.mlp_norm = ScaleNorm(len(updated), embed_dim)
-        self.mlp = ScaleMLP(len(updated), embed_dim, dropout)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(S, B, N, E) -> (updated, B, N, E)."""
-        source = self.cfa(self.fusion_norm(tokens.permute(1, 2, 0, 3).flatten(2)))
-        if self.updated is not None:
-            tokens = torch.stack([tokens[scale] for scale in self.updated])
-        tokens = tokens + self.dropout(self.ssa(self.query_norm(tokens), source))
-        out: Tensor = tokens + self.mlp(self.mlp_norm(tokens))
-        return out
-
-
-class PatchEmbedding(nn.Module):
-    """Patches of one feature map as tokens, plus a position learned on `grid` and interpolated to any other."""
-
-    def __init__(self, *, channels: int, patch: int, embed_dim: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-        self.patch = PatchConv2d(channels, embed_dim, patch)
-        self.position = nn.Parameter(torch.zeros(1, grid[0] * grid[1], embed_dim))
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """(B, C, h*patch, w*patch) -> (B, h*w, E)."""
-        patches = self.patch(feature)
-        position = torch.unflatten(self.position.mT, 2, self.grid)
-        position = F.interpolate(position, size=patches.shape[2:], mode="bilinear", align_corners=False)
-        tokens: Tensor = (patches + position).flatten(2).mT
-        return tokens
-
-
-class DAT(nn.Module):
-    """Dual attention transformer over the tokens of all encoder scales, read by the scales in `readers` alone.
-
-    Every scale is embedded and gives keys and values in every block. In the last block only the readers are updated,
-    and only they have a final norm: what nobody reads has no parameters, so every parameter gets a gradient.
-    """
-
-    def __init__(
-        self,
-        *,
-        channels: Sequence[int],
-        patches: Sequence[int],
-        readers: Sequence[int],
-        embed_dim: int,
-        num_heads: int,
-        num_layers: int,
-        grid: tuple[int, int],
-        head_merge: HeadMerge,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        check_attention(embed_dim=embed_dim, num_heads=num_heads, num_layers=num_layers, head_merge=head_merge)
-        everyone = tuple(range(len(channels)))
-        self.embeddings = nn.ModuleList(
-            PatchEmbedding(channels=width, patch=patch, embed_dim=embed_dim, grid=grid)
-            for width, patch in zip(channels, patches, strict=True)
-        )
-        self.blocks = nn.Sequential(
-            *(
-                DATBlock(
-                    scales=len(everyone),
-                    updated=everyone if index < num_layers - 1 else readers,
-                    embed_dim=embed_dim,
-                    num_heads=num_heads,
-                    head_merge=head_merge,
-                    dropout=dropout,
-                )
-                for index in range(num_layers)
-            )
-        )
-        self.norm = ScaleNorm(len(readers), embed_dim)
-
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The encoder's features, one per scale -> the tokens (B, N, E) of each reader."""
-        tokens = torch.stack([embed(feature) for embed, feature in zip(self.embeddings, features, strict=True)])
-        out: tuple[Tensor, ...] = self.norm(self.blocks(tokens)).unbind()
-        return out
-
-
-def check_attention(*, embed_dim: int, num_heads: int, num_layers: int, head_merge: str) -> None:
-    """Refuse sizes that no transformer can have."""
-    if num_heads < 1 or num_layers < 1 or embed_dim < 1 or embed_dim % num_heads:
-        raise ValueError(
-            f"num_heads={num_heads}, num_layers={num_layers}, embed_dim={embed_dim}: "
-            "all must be 1 or more, and num_heads must divide embed_dim"
-        )
-    if head_merge not in get_args(HeadMerge):
-        raise ValueError(f"head_merge={head_merge!r}; allowed: {', '.join(get_args(HeadMerge))}")

@@ -18,6 +18,9 @@ def _udtransnet(config: ModelConfig, *, in_channels: int, num_classes: int) -> n
         num_layers=config.num_layers,
         embed_dim=config.embed_dim,
         skips=config.skip_kinds,
+        scales=config.scales,
+        attention=config.attention,
+        mlp_ratio=config.mlp_ratio,
         head_merge=config.head_merge,
         dropout=config.dropout,
     )

@@ -1,4 +1,6 @@
-"""Decoder-guided recalibration attention (DRA) of UDTransNet (arXiv 2312.15182, section 3): the skip built from tokens.
+"""The skips built from tokens: decoder-guided recalibration attention (DRA) of UDTransNet, and what is left without it.
+
+arXiv 2312.15182, section 3.
 
 Letters in shapes: B images, N tokens on a grid of h x w, E token width, p pixels of this level per token and side.
 """
@@ -7,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from udt_cluster.models.attention import normalised_attention
 from udt_cluster.models.layers import PatchConv2d
@@ -52,6 +55,28 @@ class DRA(nn.Module):
         attended = normalised_attention(q[:, None, None], k[:, None], v[:, None]).flatten(0, 2)
         out: Tensor = self.output(attended.mT if self.kind == "channel" else attended)
         return out
+
+
+class TokenSkip(nn.Module):
+    """A skip of `skip_channels` maps: the tokens o (N, E) of this level's scale as they are, whatever the decoder has.
+
+    skip = up_p(ReLU(BN(grid(o) W + b))): a 1x1 convolution E -> C_s on the patch grid, batch norm as over the pixels of
+    the nearest upsampling up_p, which comes last. It is DRA without its attention, which would have asked the tokens
+    with the decoder's map, and without its gate.
+    """
+
+    def __init__(self, *, skip_channels: int, embed_dim: int, patch: int) -> None:
+        super().__init__()
+        self.pixels_per_side = patch
+        self.reconstruct = nn.Conv2d(embed_dim, skip_channels, 1)
+        self.reconstruct_norm = nn.BatchNorm2d(skip_channels)
+
+    def forward(self, up: Tensor, feature: Tensor, tokens: Tensor) -> Tensor:
+        """`tokens` (B, h*w, E) -> (B, C_s, h*p, w*p), the size of `up`. The encoder's `feature` is not used."""
+        sides = [side // self.pixels_per_side for side in up.shape[2:]]
+        grid = self.reconstruct(torch.unflatten(tokens.mT, 2, sides))
+        grid = repeated_batch_norm(self.reconstruct_norm, grid, repeats=self.pixels_per_side**2)
+        return F.interpolate(grid.relu(), scale_factor=self.pixels_per_side, mode="nearest")
 
 
 def gate_by_patch(gate: Tensor, grid: Tensor, *, pixels_per_side: int) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from udt_cluster.errors import RefusedError
+from udt_cluster.models.dat import BOTH
 from udt_cluster.models.layers import LEVELS
 from udt_cluster.models.udtransnet import UDTransNet
 from udt_cluster.models.unet import R34UNet, UNet
@@ -81,7 +82,8 @@ def to_released(model: nn.Module, tensors: Mapping[str, Tensor] | None = None) -
     """Tensors keyed by our parameter names, under released names and in released shapes.
 
     Args:
-        model: A UDTransNet whose four skips are DRA, a UNet or an R34UNet with its four skips.
+        model: A UDTransNet whose four skips are DRA of one kind and whose transformer is whole, or a baseline with its
+            four skips.
         tensors: Any subset of our names, such as gradients; the state dict by default.
 
     The released LayerNorms that are never used (`attn_norm`) have no counterpart here and are left out: load the result
@@ -161,6 +163,11 @@ def _rules_by_name(model: nn.Module) -> dict[str, list[Rule]]:
     allowed = {"dra_channel", "dra_spatial"} if isinstance(model, UDTransNet) else {"identity"}
     if len(set(model.skips)) != 1 or not set(model.skips) <= allowed:
         raise ValueError(f"skips={list(model.skips)}: the released code has four equal ones of {sorted(allowed)}")
+    if isinstance(model, UDTransNet) and (model.attention, model.scales, model.mlp_ratio) != (BOTH, LEVELS, 2):
+        raise ValueError(
+            f"attention={list(model.attention)}, scales={list(model.scales)}, mlp_ratio={model.mlp_ratio}: "
+            f"the released code has {list(BOTH)}, {list(LEVELS)} and 2"
+        )
     prefixes = list(_prefix_rules(model))
     return {name: [_extend(rule, name) for rule in prefixes if _covers(rule, name)] for name in model.state_dict()}
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from udt_cluster.models.attention import DAT, HeadMerge
+from udt_cluster.models.attention import HeadMerge
+from udt_cluster.models.dat import BOTH, DAT, Attention
 from udt_cluster.models.layers import LEVELS, STRIDE, Decoder, UpStage, check_counts, check_input, segmentation_head
 from udt_cluster.models.resnet import WIDTHS, ResNet34Encoder
 from udt_cluster.models.skips import SkipKind, SkipSite, build_skip, parse_skips
@@ -27,9 +28,12 @@ class UDTransNet(nn.Module):
         num_heads: Heads of the spatial attention; must divide `embed_dim`.
         num_layers: Blocks of the transformer.
         embed_dim: Token width E.
-        skips: The kind of each level, full resolution first: `dra_channel`, `dra_spatial`, `identity` (the encoder's
-            feature) or `none` (a narrower decoder). All four scales stay inputs of the transformer as long as one
-            level reads tokens; what no level reads is not built, and with no reader there is no transformer.
+        skips: The kind of each level, full resolution first: `dra_channel`, `dra_spatial`, `dat` (the tokens alone),
+            `identity` (the encoder's feature) or `none` (a narrower decoder).
+        scales: Levels whose features are tokens of the transformer, and stay inputs of it as long as one level reads
+            tokens; what no level reads is not built, and with no reader there is no transformer.
+        attention: `cfa`, `ssa` or both, in the order in which they run; DATBlock has the equations.
+        mlp_ratio: Hidden width of the transformer's MLPs, in token widths.
         head_merge: `standard`, or `released` for the token order that the published weights were trained with.
         dropout: Rate in attention and MLP.
         reference_grid: Tokens (height, width) for which positions are learned; interpolated to any other size.
@@ -47,6 +51,9 @@ class UDTransNet(nn.Module):
         num_layers: int = 4,
         embed_dim: int = 128,
         skips: Sequence[str] = ("dra_channel",) * len(LEVELS),
+        scales: Sequence[int] = LEVELS,
+        attention: Sequence[Attention] = BOTH,
+        mlp_ratio: int = 2,
         head_merge: HeadMerge = "standard",
         dropout: float = 0.1,
         reference_grid: tuple[int, int] = (14, 14),
@@ -56,19 +63,24 @@ class UDTransNet(nn.Module):
         kinds = parse_skips(skips, tokens=True)
         self.in_channels = in_channels
         self.skips = tuple(skips)
-        self.readers = tuple(index for index, kind in enumerate(kinds) if kind.reads_tokens)
+        self.attention, self.mlp_ratio = tuple(attention), mlp_ratio
+        self.readers = tuple(level for level, kind in zip(LEVELS, kinds, strict=True) if kind.reads_tokens)
+        self.scales = _checked_scales(scales, self.readers)
         self.encoder = ResNet34Encoder(in_channels)
         self.dat = None
         if self.readers:
             self.dat = DAT(
-                channels=WIDTHS[: len(LEVELS)],
-                patches=PATCHES,
+                channels=[WIDTHS[scale - 1] for scale in self.scales],
+                patches=[PATCHES[scale - 1] for scale in self.scales],
+                scales=self.scales,
                 readers=self.readers,
+                attention=attention,
                 embed_dim=embed_dim,
                 num_heads=num_heads,
                 num_layers=num_layers,
                 grid=reference_grid,
                 head_merge=head_merge,
+                mlp_ratio=mlp_ratio,
                 dropout=dropout,
             )
         self.decoder = Decoder({level: _up_stage(level, kinds[level - 1], embed_dim=embed_dim) for level in LEVELS})
@@ -87,8 +99,20 @@ class UDTransNet(nn.Module):
         return self._tokens(self.encoder(images))
 
     def _tokens(self, features: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        read = {} if self.dat is None else dict(zip(self.readers, self.dat(features[: len(LEVELS)]), strict=True))
-        return tuple(read.get(index) for index in range(len(LEVELS)))
+        if self.dat is None:
+            return (None,) * len(LEVELS)
+        outputs = self.dat([features[scale - 1] for scale in self.scales])
+        read = dict(zip(self.readers, outputs, strict=True))
+        return tuple(read.get(level) for level in LEVELS)
+
+
+def _checked_scales(scales: Sequence[int], readers: Sequence[int]) -> tuple[int, ...]:
+    """The scales in ascending order; refuse scales that there are not, and levels whose scale is left out."""
+    if not scales or len(set(scales)) < len(scales) or not set(scales) <= set(LEVELS):
+        raise ValueError(f"scales={list(scales)}: must be one or more of {list(LEVELS)}, each once")
+    if left_out := sorted(set(readers) - set(scales)):
+        raise ValueError(f"skips: levels {left_out} read tokens of their scale, which is not in scales={list(scales)}")
+    return tuple(sorted(scales))
 
 
 def _up_stage(level: int, kind: SkipKind, *, embed_dim: int) -> UpStage:

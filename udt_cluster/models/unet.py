@@ -15,7 +15,7 @@ from udt_cluster.models.layers import (
 )
 from udt_cluster.models.resnet import WIDTHS as R34_WIDTHS
 from udt_cluster.models.resnet import ResNet34Encoder
-from udt_cluster.models.skips import IdentitySkip, parse_skips
+from udt_cluster.models.skips import SkipSite, build_skip, parse_skips
 
 UNET_WIDTHS = (32, 64, 128, 256, 512)
 OUT_WIDTHS = (32, 64, 128, 256)  # of the decoder's levels 1..4, both baselines
@@ -39,7 +39,7 @@ class UNetEncoder(nn.Module):
 
 
 class PlainUNet(nn.Module):
-    """An encoder of five features, and a decoder whose skips are `identity` or `none`; logits out."""
+    """An encoder of five features, and a decoder whose skips are `identity`, `none` or `zero`; logits out."""
 
     def __init__(
         self,
@@ -57,16 +57,17 @@ class PlainUNet(nn.Module):
         self.in_channels = in_channels
         self.skips = tuple(skips)
         self.encoder = encoder
+        sites = [SkipSite(decoder_channels=up, skip_channels=skip) for up, skip in zip(up_widths, widths, strict=False)]
         self.decoder = Decoder(
             {
                 level: UpStage(
                     in_channels=widths[-1] if level == LEVELS[-1] else OUT_WIDTHS[level],
-                    up_channels=up_widths[level - 1],
-                    skip=None if kinds[level - 1].build is None else IdentitySkip(),
-                    skip_channels=widths[level - 1],
+                    up_channels=site.decoder_channels,
+                    skip=build_skip(kind, site),
+                    skip_channels=site.skip_channels,
                     out_channels=OUT_WIDTHS[level - 1],
                 )
-                for level in LEVELS
+                for level, kind, site in zip(LEVELS, kinds, sites, strict=True)
             }
         )
         self.head = segmentation_head(OUT_WIDTHS[0], num_classes)
@@ -81,7 +82,8 @@ class PlainUNet(nn.Module):
 class UNet(PlainUNet):
     """U-Net of base width 32, as released beside UDTransNet; `num_classes` 1 gives one logit map.
 
-    `skips` holds `identity` or `none` for levels 1..4, full resolution first. Raises ValueError for any other kind.
+    `skips` holds a kind for each of the levels 1..4, full resolution first: `identity`, `none` (a narrower decoder) or
+    `zero` (zeros instead of the feature, and all parameters). Raises ValueError for any other kind.
     """
 
     def __init__(
@@ -100,7 +102,8 @@ class UNet(PlainUNet):
 class R34UNet(PlainUNet):
     """UDTransNet's encoder with plain skips: the released baseline, with its up stage mended.
 
-    `skips` holds `identity` or `none` for levels 1..4, full resolution first. Raises ValueError for any other kind.
+    `skips` holds a kind for each of the levels 1..4, full resolution first: `identity`, `none` (a narrower decoder) or
+    `zero` (zeros instead of the feature, and all parameters). Raises ValueError for any other kind.
     """
 
     def __init__(

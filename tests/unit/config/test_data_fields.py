@@ -126,7 +126,7 @@ def test_synonyms_lead_to_fields_and_to_values_that_are_allowed() -> None:
 def field_choices(path: str) -> set[str]:
     """What the refusal of a wrong value lists."""
     section, _, leaf = path.rpartition(".")
-    wrong: object = ["?"] if path in ("evaluate.metrics", "model.skips") else "?"
+    wrong: object = ["?"] if path in ("evaluate.metrics", "model.skips", "model.attention") else "?"
     job: dict[str, dict[str, object]] = {"data": {"source": "/d", "adapter": "acdc"}}
     node = job.setdefault(section.split(".")[0], {})
     for part in section.split(".")[1:]:

@@ -136,8 +136,8 @@ TOP = [
         [
             (
                 "6: model.optimizer: unknown key; did you mean train.optimizer? It is a value (one of adam, adamw), "
-                "not a section (name, lr); lr is train.lr. Allowed in model: architecture, num_heads, num_layers, "
-                "embed_dim, skips, head_merge, dropout, pretrained"
+                "not a section (name, lr); lr is train.lr. Allowed in model: architecture, skips, scales, attention, "
+                "num_heads, num_layers, embed_dim, mlp_ratio, head_merge, dropout, pretrained"
             )
         ],
         id="N03_section_for_a_value_elsewhere",

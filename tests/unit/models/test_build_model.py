@@ -21,10 +21,12 @@ from udt_cluster.models import pretrained as pretrained_module
 
 def test_public_names() -> None:
     names = [
+        "Cost",
         "R34UNet",
         "UDTransNet",
         "UNet",
         "build_model",
+        "cost",
         "from_released",
         "load_encoder_weights",
         "output_channels",
@@ -44,13 +46,26 @@ def test_each_architecture_is_built_with_its_default_skips(architecture: str, ki
 
 
 def test_every_field_of_the_config_reaches_the_network() -> None:
-    skips = ("none", "identity", "dra_spatial", "dra_channel")
-    config = ModelConfig(num_heads=4, num_layers=3, embed_dim=24, skips=skips, head_merge="released", dropout=0.25)
+    skips = ("none", "dra_channel", "identity", "dra_spatial")
+    config = ModelConfig(
+        skips=skips,
+        scales=(1, 2, 4),
+        attention=("ssa", "cfa"),
+        num_heads=4,
+        num_layers=3,
+        embed_dim=24,
+        mlp_ratio=3,
+        head_merge="released",
+        dropout=0.25,
+    )
+    same = [name for name, field in ModelConfig.model_fields.items() if getattr(config, name) == field.default]
+    assert same == ["architecture", "num_heads", "pretrained"]
     model = build_model(config, in_channels=2, num_classes=1)
     assert isinstance(model, UDTransNet)
     assert model.dat is not None
     block = model.dat.blocks[0]
     assert len(model.dat.blocks) == 3
+    assert (model.scales, block.attention, block.mlp.hidden.weight.shape) == ((1, 2, 4), ("ssa", "cfa"), (3, 72, 24))  # type: ignore[union-attr]
     assert model.skips == skips
     assert model.dat.norm.weight.shape == (2, 24)
     assert (block.ssa.num_heads, block.ssa.well_merged, block.dropout.p) == (4, 1, 0.25)  # type: ignore[union-attr]
@@ -200,6 +215,10 @@ def test_from_released_arguments() -> None:
 def test_to_released_refuses_what_was_never_released() -> None:
     with pytest.raises(ValueError, match="four equal ones"):
         to_released(UNet(in_channels=1, num_classes=1, skips=("none",) * 4))
+    for settings in ({"attention": ("ssa", "cfa")}, {"mlp_ratio": 1}):
+        model = UDTransNet(in_channels=1, num_classes=1, num_layers=1, embed_dim=16, **settings)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"the released code has .*cfa.*ssa.*1, 2, 3, 4.* and 2"):
+            to_released(model)
     with pytest.raises(ValueError, match="a Linear was never released"):
         to_released(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"not parameters of this model: head\.weight"):

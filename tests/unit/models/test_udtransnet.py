@@ -96,9 +96,9 @@ def test_none_costs_nothing() -> None:
 
 
 def test_skip_kinds_that_can_be_asked_for() -> None:
-    assert list(SKIP_KINDS) == ["dra_channel", "dra_spatial", "identity", "none"]
+    assert list(SKIP_KINDS) == ["none", "identity", "zero", "dat", "dra_channel", "dra_spatial"]
     for model in (UNet, R34UNet):
-        with pytest.raises(ValueError, match=r"skips=.*dra_channel.*each one of identity, none"):
+        with pytest.raises(ValueError, match=r"skips=.*dra_channel.*each one of none, identity, zero"):
             model(in_channels=1, num_classes=1, skips=DRA)
 
 
@@ -106,7 +106,16 @@ def test_skip_kinds_that_can_be_asked_for() -> None:
     ("changes", "message"),
     [
         ({"skips": ("identity",) * 3}, "must be 4 kinds"),
-        ({"skips": ("identity",) * 3 + ("cross",)}, "each one of dra_channel, dra_spatial, identity, none"),
+        ({"skips": ("identity",) * 3 + ("cross",)}, "each one of none, identity, dat, dra_channel, dra_spatial"),
+        ({"skips": ("zero",) * 4}, "each one of none, identity, dat, dra_channel, dra_spatial"),
+        ({"scales": ()}, r"scales=\[\]: must be one or more of \[1, 2, 3, 4\], each once"),
+        ({"scales": (1, 1)}, "each once"),
+        ({"scales": (0, 1)}, r"one or more of \[1, 2, 3, 4\]"),
+        ({"scales": (2, 4)}, r"levels \[1, 3\] read tokens of their scale, which is not in scales=\[2, 4\]"),
+        ({"attention": ()}, r"attention=\[\]; allowed: cfa, ssa or both"),
+        ({"attention": ("ssa", "ssa")}, "allowed: cfa, ssa or both"),
+        ({"attention": ("cfa", "sfa")}, "allowed: cfa, ssa or both"),
+        ({"mlp_ratio": 0}, "mlp_ratio=0: all must be 1 or more"),
         ({"num_heads": 3}, "num_heads must divide embed_dim"),
         ({"num_layers": 0}, "must be 1 or more"),
         ({"head_merge": "mixed"}, "allowed: standard, released"),
@@ -199,7 +208,8 @@ def test_training_compiles_without_a_graph_break() -> None:
 @pytest.mark.usefixtures("quiet_tracing")
 def test_exports_with_dynamic_batch_height_and_width() -> None:
     """Sides from 32 pixels on: a grid of one token has another layout, and export would bind the program to it."""
-    model = _small(skips=("dra_spatial", "identity", "none", "dra_channel"), num_layers=1).eval()
+    skips = ("dra_spatial", "dat", "none", "dra_channel")
+    model = _small(skips=skips, scales=(1, 2, 4), attention=("ssa", "cfa"), num_layers=1).eval()
     rows, columns = Dim("rows", min=2, max=64), Dim("columns", min=2, max=64)
     dynamic = {0: Dim("batch", min=1, max=64), 2: 16 * rows, 3: 16 * columns}
     program = export(model, (torch.rand(2, 1, 32, 48),), dynamic_shapes=(dynamic,), strict=False).module()
