@@ -97,14 +97,6 @@ class StorageCheckpoints:
         """Whether this rank's part of the last save could not be written."""
         return self._upload is not None and self._upload.failure is not None
 
-    def latest(self) -> Checkpoint | None:
-        """The newest valid checkpoint; see :meth:`CheckpointCatalog.latest`."""
-        return self.catalog.latest()
-
-    def best(self) -> Checkpoint:
-        """The valid checkpoint of the best epoch; see :meth:`CheckpointCatalog.best`."""
-        return self.catalog.best()
-
     def check_resumable(self, *, zero_stage: int) -> None:
         """Refuse a resume that cannot work, before anything is allocated: one COMMIT is read and no tensor.
 

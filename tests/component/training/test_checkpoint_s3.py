@@ -102,6 +102,6 @@ def test_an_outage_of_the_storage_delays_a_checkpoint_and_no_training(
     attempt.save(engine, after, kind="epoch")
     attempt.finish(engine)
     assert attempt.steps == [30, 20]
-    assert attempt.best().step == 20
+    assert attempt.catalog.best().step == 20
     assert len(attempt.warnings) == 1
     attempt.close()

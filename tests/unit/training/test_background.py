@@ -101,7 +101,7 @@ def test_training_goes_on_while_a_checkpoint_is_uploaded_and_does_not_change_it(
     gate.opened.set()
     store.finish(engine)
     assert not store.busy
-    saved = safetensors.torch.load(store.best().weights())
+    saved = safetensors.torch.load(store.catalog.best().weights())
     assert all(torch.equal(saved[name], tensor) for name, tensor in wanted.items())
 
 
@@ -137,7 +137,7 @@ def test_an_upload_that_fails_is_told_of_and_the_best_epoch_comes_with_the_next(
     store.save(engine, _state(0.3, 0.9, 0.4), kind="epoch")
     store.finish(engine)
     assert _steps(store) == [10, 20, 30]
-    assert store.best().step == 20
+    assert store.catalog.best().step == 20
 
 
 def test_of_failed_ones_that_are_not_the_best_the_next_takes_the_place(store: Store, gate: Gate) -> None:
@@ -204,7 +204,7 @@ def test_at_the_end_nobody_waits_for_a_rank_that_died(tmp_path: Path, monkeypatc
 
     took, _ = on_two_ranks(save)
     assert 0.2 < took < 10
-    assert _two_ranks(tmp_path, 0).latest() is None
+    assert _two_ranks(tmp_path, 0).catalog.latest() is None
 
 
 def _fit(root: Path, store: StorageCheckpoints, *, epochs: int, interrupt: Callable[[], str | None]) -> TorchEngine:
@@ -280,7 +280,7 @@ def test_when_one_rank_cannot_upload_no_rank_waits_for_ever(tmp_path: Path, monk
     assert first.message == second.message
     assert "rank 1 is cut off" in first.message
     assert seen == [(False, True)]
-    assert _two_ranks(tmp_path, 0).latest() is None
+    assert _two_ranks(tmp_path, 0).catalog.latest() is None
 
 
 def test_the_list_of_another_snapshot_is_not_taken_for_this_ones(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_the_list_of_another_snapshot_is_not_taken_for_this_ones(tmp_path: Path)
         store.finish(engine)
 
     assert on_two_ranks(save) == [None, None]
-    newest = _two_ranks(tmp_path, 0).latest()
+    newest = _two_ranks(tmp_path, 0).catalog.latest()
     assert newest is not None
     assert "part-1" in {record.key for record in newest.commit.objects}
 

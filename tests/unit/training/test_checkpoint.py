@@ -22,7 +22,7 @@ from udt_cluster.training.collecting import retained
 from udt_cluster.training.losses import dice_bce
 from udt_cluster.training.protocols import CheckpointError, Kind
 from udt_cluster.training.scratch import Room, refuse_full_disks
-from udt_cluster.training.state import TrainingState
+from udt_cluster.training.state import PartialEpoch, TrainingState
 
 
 def _engine(seed: int = 0) -> TorchEngine:
@@ -73,7 +73,7 @@ class Store:
         )
 
     def latest_step(self) -> int | None:
-        checkpoint = self.store.latest()
+        checkpoint = self.store.catalog.latest()
         return None if checkpoint is None else checkpoint.step
 
 
@@ -82,7 +82,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(0.5, 0.6, engine=engine)
     assert store.folders == ["step-00000020-a0"]
-    checkpoint = store.store.latest()
+    checkpoint = store.store.catalog.latest()
     assert checkpoint is not None
     checkpoint = pickle.loads(pickle.dumps(checkpoint))
     other = _engine(seed=4)
@@ -96,7 +96,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
 def test_weights_can_be_read_without_an_engine(tmp_path: Path) -> None:
     store, engine = Store(tmp_path), _engine()
     store.save(0.5, engine=engine)
-    weights = safetensors.torch.load(store.store.best().weights())
+    weights = safetensors.torch.load(store.store.catalog.best().weights())
     assert all(torch.equal(weights[name], tensor) for name, tensor in engine.module.state_dict().items())
 
 
@@ -105,7 +105,7 @@ def test_an_empty_root(tmp_path: Path) -> None:
     assert store.latest_step() is None
     store.store.check_resumable(zero_stage=2)
     with pytest.raises(CorruptError, match="no valid checkpoint of run job-f0-s1"):
-        store.store.best()
+        store.store.catalog.best()
 
 
 def _truncate(path: Path) -> None:
@@ -129,7 +129,7 @@ def test_fault_c2_a_corrupt_newest_checkpoint_is_reported_and_passed_over(
     harm(tmp_path / "step-00000020-a0" / key)
     again = Store(tmp_path, attempt=1)
     assert again.latest_step() == 10
-    assert again.store.best().step == 10
+    assert again.store.catalog.best().step == 10
     if (key, harm) != ("COMMIT", Path.unlink):  # without its COMMIT it has never been one
         assert len(again.warnings) == 1
         assert "step-00000020-a0" in again.warnings[0]
@@ -156,7 +156,7 @@ def test_fault_c2_what_a_download_shows_to_be_corrupt_is_passed_over_before_anyt
 def test_fault_c2_the_weights_of_a_corrupt_checkpoint_are_never_given_out(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(0.5)
-    best = store.store.best()
+    best = store.store.catalog.best()
     _flip(tmp_path / "step-00000010-a0" / "model.safetensors")
     with pytest.raises(CorruptError, match=r"model\.safetensors"):
         best.weights()
@@ -245,7 +245,7 @@ def test_fault_g1_last_best_and_keep_more_are_retained(tmp_path: Path) -> None:
     for count in range(1, 6):
         store.save(*scores[:count])
     assert store.folders == ["step-00000020-a0", "step-00000040-a0", "step-00000050-a0"]
-    assert store.store.best().step == 20
+    assert store.store.catalog.best().step == 20
     assert store.latest_step() == 50
 
 
@@ -264,7 +264,7 @@ def test_fault_g1_a_deletion_that_broke_off_leaves_no_checkpoint(
     assert store.warnings == ["old checkpoints were not deleted: gone"]
     monkeypatch.undo()
     assert "COMMIT" not in {path.name for path in (tmp_path / "step-00000010-a0").iterdir()}
-    assert [store.latest_step(), store.store.best().step] == [30, 30]
+    assert [store.latest_step(), store.store.catalog.best().step] == [30, 30]
     store.save(0.5, 0.6, 0.7, 0.8)
     assert store.folders == ["step-00000030-a0", "step-00000040-a0"]
 
@@ -299,7 +299,7 @@ def test_a_corrupt_checkpoint_is_not_what_is_kept_as_the_best(tmp_path: Path) ->
 def test_fault_j1_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
     Store(tmp_path).save(0.5)
     with pytest.raises(RefusedError, match="a checkpoint of run job-f0-s1, this is run other-f0-s1"):
-        Store(tmp_path, run_id="other-f0-s1").store.latest()
+        Store(tmp_path, run_id="other-f0-s1").store.catalog.latest()
 
 
 def test_fault_w1_another_world_size_is_refused_by_one_look(tmp_path: Path) -> None:
@@ -368,6 +368,16 @@ def test_within_an_epoch_nothing_is_the_best(tmp_path: Path) -> None:
     checkpoints = [_checkpoint(3, 0.2), _checkpoint(5, math.nan, kind="time"), _checkpoint(7, math.nan, 1, kind="stop")]
     assert retained(checkpoints, 0) == {"step-00000003-a0", "step-00000007-a1-stop"}
     assert retained(checkpoints[1:2], 0) == {"step-00000005-a0-time"}
+    undefined = [_checkpoint(2, math.nan, kind="time"), _checkpoint(3, math.nan), *checkpoints[1:]]
+    assert retained(undefined, 0) == {"step-00000003-a0", "step-00000007-a1-stop"}
+
+
+def test_the_best_is_an_epoch_even_where_no_dice_is_defined(tmp_path: Path) -> None:
+    store, engine = Store(tmp_path), _engine()
+    for state, kind in ((TrainingState(step=5, partial=PartialEpoch()), "time"), (_state(math.nan), "epoch")):
+        store.store.save(engine, state, kind=kind)
+    store.store.finish(engine)
+    assert store.store.catalog.best().info.kind == "epoch"
 
 
 def test_info_round_trips_with_an_undefined_dice() -> None:
@@ -390,7 +400,7 @@ def test_the_parts_of_all_ranks_are_under_one_commit(tmp_path: Path) -> None:
         store.finish(engine)
 
     assert on_two_ranks(save) == [None, None]
-    checkpoint = _two_rank_store(tmp_path, 0).latest()
+    checkpoint = _two_rank_store(tmp_path, 0).catalog.latest()
     assert checkpoint is not None
     keys = {record.key for record in checkpoint.commit.objects}
     assert keys >= {"part-0", "part-1", "model.safetensors", "state.json"}
@@ -408,7 +418,7 @@ def test_fault_f6_when_the_disk_of_one_rank_is_full_all_ranks_hear_why_and_nothi
     assert first.message == second.message
     assert "No space left on device" in first.message
     assert "TMPDIR" in first.message
-    assert _two_rank_store(tmp_path, 0).latest() is None
+    assert _two_rank_store(tmp_path, 0).catalog.latest() is None
 
 
 def test_fault_f6_too_little_room_is_found_before_anything_is_written(
