@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from udt_cluster.cluster import failures
 from udt_cluster.cluster.elastic import GROW_SECONDS, LOOK_SECONDS, Growth, Room, look_at_cluster, need_of_worker
 from udt_cluster.cluster.failures import Decision, Failure
+from udt_cluster.cluster.plan import RunPlan, scratch_folder
 from udt_cluster.cluster.record import Attempt, now
 from udt_cluster.cluster.signals import ask_to_stop
 from udt_cluster.cluster.signs import Sign, read_signs, signs_folder, traces_of
-from udt_cluster.cluster.train import RunPlan, scratch_folder, train_worker
+from udt_cluster.cluster.train import train_worker
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, UdtError
 from udt_cluster.storage import Location
@@ -233,10 +234,12 @@ class Attempts:
         return ended
 
     def _tell(self, number: int, failure: Failure, decision: Decision) -> None:
+        run = self._plan.run.removeprefix(f"{self._plan.job_id}-")
         lost = failure.step - failure.committed_step
-        then = f"trying again{_after(decision.wait_seconds)}" if decision.retry else "not tried again"
-        what = f"run {self._plan.run}, attempt {number}: {failure.kind}: {failure.cause}"
-        self._say(f"{what}; at step {failure.step}, {lost} steps lost; {then}: {decision.reason}")
+        cost = f"{lost} step{'' if lost == 1 else 's'} lost" if lost else "nothing lost"
+        then = f"trying again{_after(decision.wait_seconds)} ({decision.reason})"
+        more = then if decision.retry else f"not tried again: {decision.reason}"
+        self._say(f"attempt {number} of {run} ended at step {failure.step}: {failure.cause}; {cost}; {more}")
 
     def _committed_step(self) -> int:
         newest = self._catalog.newest_info()

@@ -140,7 +140,7 @@ _REMEDY = "Lower train.micro_batch_size or data.cache, or give the workers more"
 # The first rule that fits any symptom names the failure: causes come before what they entail on other ranks.
 _RULES = (
     _Rule(REFUSED, ("SupersededError",), cause="a newer attempt has taken this run over: {}"),
-    _Rule(NON_FINITE, ("NonFiniteLossError",)),
+    _Rule(NON_FINITE, ("NonFiniteLossError", "NonFiniteError")),
     _Rule(NON_FINITE, ("JobFailedError",), _NOT_FINITE),
     _Rule(VERSION, ("VersionError",)),
     _Rule(DATA, ("DataError", "CorruptError")),
@@ -274,12 +274,13 @@ def decide(history: Sequence[Failure], failure: Failure, *, most: int) -> Decisi
         return Decision(False, 0.0, "another attempt would end in the same way")
     if failure.kind in UNLIMITED:
         again = _in_a_row(history, failure, UNLIMITED)
-        return Decision(True, _pause(failure.kind, again), "this is not counted against retry.max")
+        return Decision(True, _pause(failure.kind, again), "not counted against retry.max")
     if failure.kind == ERROR and any(_same_error(failure, earlier) for earlier in history):
         return Decision(False, 0.0, f"the same error at the same step ({failure.step}) twice is a bug, not bad luck")
     count = 1 + _in_a_row(history, failure, COUNTED)
     if count > most:
-        return Decision(False, 0.0, f"it failed {count} times without a new checkpoint, and retry.max is {most}")
+        times = "once" if count == 1 else f"{count} times"
+        return Decision(False, 0.0, f"it failed {times} without a new checkpoint, and retry.max is {most}")
     return Decision(
         True, _pause(failure.kind, count - 1), f"failure {count} of at most {most} without a new checkpoint"
     )

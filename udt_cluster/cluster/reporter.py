@@ -1,8 +1,8 @@
-"""Where the metrics of a run go: from rank 0 to MLflow, the job's record and its log."""
+"""Where the metrics of a run go: to Ray; from rank 0 to MLflow, the job's record and its log."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from udt_cluster.cluster.record import now
@@ -10,7 +10,7 @@ from udt_cluster.config.home import udt_home
 from udt_cluster.config.job import Job
 
 if TYPE_CHECKING:
-    from udt_cluster.cluster.train import RunPlan
+    from udt_cluster.cluster.plan import RunPlan
     from udt_cluster.tracking import MetricLog
 
 log = logging.getLogger("udt_cluster")
@@ -19,15 +19,14 @@ log = logging.getLogger("udt_cluster")
 class JobReporter:
     """`udt_cluster.training.Reporter` of a job.
 
-    Ray Train is not told: its `report` makes all ranks wait for each other and takes one report in two seconds, which
-    a resume after two hundred epochs would pay for each of them.
-
     Args:
-        leads: Whether this is rank 0; the others say nothing.
+        leads: Whether this is rank 0; the others speak to Ray alone.
+        has_begun: Whether a step has been done. The epochs that come again at a resume are not reported to Ray: each
+            would be a meeting of all ranks, and Ray takes one a second.
     """
 
-    def __init__(self, plan: "RunPlan", job: Job, *, leads: bool) -> None:
-        self._plan, self._epochs, self._leads = plan, job.train.epochs, leads
+    def __init__(self, plan: "RunPlan", job: Job, *, leads: bool, has_begun: Callable[[], bool]) -> None:
+        self._plan, self._epochs, self._leads, self._has_begun = plan, job.train.epochs, leads, has_begun
         self._log = _metric_log(plan) if leads and plan.tracking else None
         self._started = time.time()
         told = plan.record.progress() if leads else {}
@@ -35,6 +34,10 @@ class JobReporter:
 
     def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a finished epoch; epochs that come again after a resume reach MLflow once."""
+        import ray.train
+
+        if self._has_begun():
+            ray.train.report({**metrics, "epoch": epoch, "step": step})
         if self._log is not None:
             self._log.log(epoch, dict(metrics))
         if self._leads and epoch > self._told:
@@ -80,4 +83,4 @@ class JobReporter:
 def _metric_log(plan: "RunPlan") -> "MetricLog":
     from udt_cluster.tracking import MetricLog
 
-    return MetricLog(plan.tracking, plan.run_id, udt_home() / "spool" / plan.run)
+    return MetricLog(plan.tracking, plan.run_id or plan.child(), udt_home() / "spool" / plan.run)

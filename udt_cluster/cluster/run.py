@@ -19,6 +19,7 @@ from udt_cluster.cluster import preflight, stages, verify
 from udt_cluster.cluster.heartbeat import Heartbeat
 from udt_cluster.cluster.joblogs import DRIVER
 from udt_cluster.cluster.logship import Shipper, ship_own_output
+from udt_cluster.cluster.plan import PATIENCE_SECONDS
 from udt_cluster.cluster.record import (
     FAILED,
     JOB_VARIABLE,
@@ -30,7 +31,6 @@ from udt_cluster.cluster.record import (
     State,
     now,
 )
-from udt_cluster.cluster.train import PATIENCE_SECONDS
 from udt_cluster.errors import RefusedError, UdtError
 from udt_cluster.storage import Location
 from udt_cluster.tracking import Tracker

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cluster.train import PATIENCE_SECONDS, RunPlan, scratch_folder
+from udt_cluster.cluster.plan import PATIENCE_SECONDS, RunPlan, scratch_folder
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location, upload_folder
 
@@ -46,7 +46,7 @@ def _model(plan: RunPlan, job: Job, store: "DataStore", folder: Path) -> "Segmen
     """The run's best checkpoint as a model folder, in storage too."""
     from udt_cluster.data import normalization_for
     from udt_cluster.evaluation import ModelSpec, SegmentationModel
-    from udt_cluster.training import StorageCheckpoints
+    from udt_cluster.training import CheckpointCatalog
 
     info = store.info
     spec = ModelSpec.for_store(
@@ -58,12 +58,9 @@ def _model(plan: RunPlan, job: Job, store: "DataStore", folder: Path) -> "Segmen
             **{"dataset": info.dataset, "data_version": info.version, "splits": Location.parse(plan.splits).name},
         },
     )
-    checkpoints = StorageCheckpoints(
-        plan.folder / "checkpoints", run_id=plan.run, attempt=0, rank=0, world_size=1, keep=0
-    )
     weights = folder.with_name("weights.safetensors")
     weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(checkpoints.best().weights())
+    weights.write_bytes(CheckpointCatalog(plan.folder / "checkpoints", plan.run).best().weights())
     model = SegmentationModel.from_weights(spec, [weights])
     model.save_folder(folder)
     upload_folder(folder, plan.folder / "model")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from udt_cluster.cluster.failpoints import VARIABLE, parse_faults
+from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.preflight import gpus_per_worker
 from udt_cluster.cluster.record import JobRecord, Life, Record, data_folder
-from udt_cluster.cluster.train import RunPlan
 from udt_cluster.config.job import Job
-from udt_cluster.errors import DataError, JobFailedError
+from udt_cluster.errors import DataError, JobFailedError, TrackingUnreachableError
 from udt_cluster.storage import Location, read_commit
 
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ def plan_runs(scope: Scope, prepared: PreparedData) -> tuple[RunPlan, ...]:
     """One plan for each fold and seed; the names follow from the job, so that a second attempt finds the first."""
     owner = scope.meta.evaluates or scope.record.id
     pairs = [(fold, seed) for fold in scope.job.repeat.folds for seed in scope.job.repeat.seeds]
-    return tuple(
+    parent = JobRecord(scope.storage, owner).record().run_id
+    plans = [
         RunPlan(
             storage=scope.storage.uri,
             job_id=owner,
@@ -202,27 +203,22 @@ def plan_runs(scope: Scope, prepared: PreparedData) -> tuple[RunPlan, ...]:
             store=prepared.store.uri,
             splits=prepared.splits.uri,
             tracking=scope.tracker.uri,
-            run_id=_child_run(scope, prepared, owner, fold, seed),
+            run_id="",
+            parent_id=parent,
         )
         for number, (fold, seed) in enumerate(pairs, 1)
-    )
+    ]
+    return tuple(replace(plan, run_id=_child_run(plan)) for plan in plans)
 
 
-def _child_run(scope: Scope, prepared: PreparedData, owner: str, fold: int, seed: int) -> str:
-    parent = JobRecord(scope.storage, owner).record().run_id
-    run: str = scope.tracker.start_child(
-        parent,
-        f"{owner}-f{fold}-s{seed}",
-        tags={
-            "job": owner,
-            "fold": fold,
-            "seed": seed,
-            "data_version": prepared.facts_["version"],
-            "split_hash": prepared.facts_["split_hash"],
-        },
-        params={"fold": fold, "seed": seed},
-    )
-    return run
+def _child_run(plan: RunPlan) -> str:
+    """The run's id in MLflow; empty where MLflow is away: training does not wait for it, its workers make the run."""
+    from udt_cluster.tracking import Tracker
+
+    try:
+        return str(Tracker(plan.tracking).start(plan.child()))
+    except TrackingUnreachableError:
+        return ""
 
 
 def train(scope: Scope, prepared: PreparedData, say: Say) -> TrainedRuns:
@@ -231,15 +227,21 @@ def train(scope: Scope, prepared: PreparedData, say: Say) -> TrainedRuns:
 
     plans = plan_runs(scope, prepared)
     if scope.meta.evaluates:
-        return TrainedRuns(plans)
+        return TrainedRuns(tuple(_found(scope, plan) for plan in plans))
     faults = os.environ.get(VARIABLE, "")
     parse_faults(faults)
-    results = {}
+    results, trained = {}, []
     for plan in plans:
         say(f"run {plan.number} of {plan.total}: fold {plan.fold}, seed {plan.seed}")
         results[plan.run] = train_run(replace(plan, faults=faults), scope.job, gpus=scope.gpus, say=say)
-        scope.tracker.finish(plan.run_id, "FINISHED")
-    return TrainedRuns(plans, results)
+        trained.append(_found(scope, plan))
+        scope.tracker.finish(trained[-1].run_id, "FINISHED")
+    return TrainedRuns(tuple(trained), results)
+
+
+def _found(scope: Scope, plan: RunPlan) -> RunPlan:
+    """The run with its id in MLflow, which is waited for now."""
+    return plan if plan.run_id else replace(plan, run_id=scope.tracker.start(plan.child()))
 
 
 @dataclass(frozen=True)

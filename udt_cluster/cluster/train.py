@@ -5,18 +5,15 @@ The driver's side is :mod:`udt_cluster.cluster.attempts`.
 
 import hashlib
 import logging
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster import failures
 from udt_cluster.cluster.failpoints import Failpoints
-from udt_cluster.cluster.record import JobRecord
+from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.signals import ControlReader, Interruption, announced_preemption
 from udt_cluster.cluster.signs import Sign, SignWriter, signs_folder
 from udt_cluster.cluster.watchdog import Watchdog
@@ -33,55 +30,7 @@ if TYPE_CHECKING:
     from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints
     from udt_cluster.training.protocols import Batch
 
-PATIENCE_SECONDS = 600.0
-"""How long a job that has hours of training behind it waits for an MLflow server that is away."""
-
 log = logging.getLogger("udt_cluster")
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """Everything that the worker of one run needs, as plain values that any process can read."""
-
-    storage: str
-    job_id: str
-    run: str
-    fold: int
-    seed: int
-    number: int
-    """Which of the job's runs this is, counted from 1."""
-    total: int
-    store: str
-    splits: str
-    tracking: str
-    """Address of MLflow; empty: metrics are not kept."""
-    run_id: str
-    attempt: int = 0
-    """Which attempt at the run this is, counted from 0 over all lives of the job."""
-    faults: str = ""
-    """See :mod:`udt_cluster.cluster.failpoints`."""
-    trace: str = ""
-    """Folder for the samples of every step; see :mod:`udt_cluster.cluster.trace`."""
-    train_cases: int = 0
-    """So many cases of the fold, the first ones; 0: all."""
-    validation_cases: int = 0
-    """Likewise."""
-    job_json: str = ""
-    """The job to train with; empty: the record's."""
-
-    @property
-    def record(self) -> JobRecord:
-        """The job's record."""
-        return JobRecord(Location.parse(self.storage), self.job_id)
-
-    @property
-    def folder(self) -> Location:
-        """Checkpoints, scores and model of the run."""
-        return self.record.runs / self.run
-
-    def job(self) -> Job:
-        """What to train."""
-        return Job.from_json(self.job_json) if self.job_json else self.record.job()
 
 
 @dataclass(frozen=True)
@@ -130,7 +79,7 @@ def _train(plan: RunPlan, signs: SignWriter) -> None:
     log.info("rank %d of %d on %s, run %s, attempt %d", here.rank, here.world_size, here.device, plan.run, plan.attempt)
     with ExitStack() as stack:
         watch = stack.enter_context(closing(Watch(plan, job, signs, here)))
-        reporter = stack.enter_context(closing(JobReporter(plan, job, leads=here.rank == 0)))
+        reporter = stack.enter_context(closing(JobReporter(plan, job, leads=here.rank == 0, has_begun=watch.has_begun)))
         data = _open_data(plan, job)
         checkpoints = stack.enter_context(closing(_checkpoints(plan, job, data, here)))
         checkpoints.check_resumable(zero_stage=job.train.zero_stage)
@@ -165,7 +114,7 @@ class Watch:
     """Signs of life, watchdog, reasons to stop and failpoints of one rank."""
 
     def __init__(self, plan: RunPlan, job: Job, signs: SignWriter, here: Place) -> None:
-        self._signs = signs
+        self._signs, self._begun = signs, False
         self._failpoints = Failpoints(plan.faults, rank=here.rank, attempt=plan.attempt)
         self._watchdog = Watchdog(job.retry.hang.total_seconds(), on_hang=self._tell_hang)
         follows = here.rank == 0 and job.resources.workers.is_range
@@ -174,9 +123,14 @@ class Watch:
 
     def before_step(self, step: int, batches: "Sequence[Batch]") -> None:
         """Optimizer step number `step` (from 1) is about to be done."""
+        self._begun = True
         self._signs.before_step(step)
         if self._failpoints:
             self._failpoints.before_step(step, batches)
+
+    def has_begun(self) -> bool:
+        """Whether a step was begun."""
+        return self._begun
 
     def beat(self) -> None:
         """Something was done."""
@@ -337,8 +291,3 @@ def _log_to_stdout(rank: int) -> None:
     log.handlers = [handler]
     log.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     log.propagate = False
-
-
-def scratch_folder() -> Path:
-    """A folder of this process for files on their way to storage."""
-    return Path(tempfile.mkdtemp(prefix=f"udt-{os.getpid()}-"))
