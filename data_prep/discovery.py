@@ -54,11 +54,15 @@ def discover(adapter: Adapter, source: Location, config: DataConfig) -> Discover
     Raises:
         DataError: ``problems`` lists all that is missing or has no partner.
     """
-    if config.on_bad_case == "fail":
+    try:
         return adapter.discover(source, config)
-    found = discover_rest(adapter, source, config)
-    if found.discovery is None or not found.covered:
-        return adapter.discover(source, config)  # raises what it raised
+    except DataError as error:
+        found = discover_rest(adapter, source, config)
+        if found.discovery is None or not found.covered:
+            raise
+        if config.on_bad_case == "fail":
+            hint = "Mend them, or set data.on_bad_case: quarantine to leave these out, by name:"
+            raise DataError(f"{error.message}. {hint}", error.problems) from error
     left_out = tuple(_left_out(line, found.files) for line in found.problems)
     return replace(found.discovery, left_out=left_out)
 

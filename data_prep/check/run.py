@@ -26,6 +26,7 @@ OnProgress = Callable[[int, int, str], None]
 
 _MOST_PICTURES = 48
 _SAMPLES = 12
+_LEAVE_OUT = "Mend the file or its name in the source, or leave it out (data.on_bad_case: quarantine)."
 
 
 @dataclass
@@ -91,7 +92,8 @@ def _discover(check: _Check) -> Found:
     except DataError as error:
         found = Found(discovery=None, problems=(error.message, *error.problems), files=frozenset())
     severity: Severity = "warning" if check.config.on_bad_case == "quarantine" and found.covered else "refused"
-    check.add([of_problem(line, severity=severity, files=found.files, otherwise="D7") for line in found.problems])
+    lines = [of_problem(line, severity=severity, files=found.files, otherwise="D7") for line in found.problems]
+    check.add([replace(f, remedy=_LEAVE_OUT) if found.covered and severity == "refused" else f for f in lines])
     if found.discovery is not None:
         if not found.discovery.cases and not found.problems:
             message = "no case was found; check data.source and data.adapter"

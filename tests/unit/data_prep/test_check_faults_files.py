@@ -44,6 +44,7 @@ def test_fault_D7_missing_partners_are_named_and_the_rest_is_looked_at(pairs: Pa
     (pairs / "images/c2.png").write_bytes(b"")
     report = check(pairs)
     assert {finding.file for finding in of(report, "D7")} == {"images/c0.png", "masks/c1.png"}
+    assert all("quarantine" in finding.remedy for finding in of(report, "D7"))
     assert only(report, "D1").case == "c2"
     assert report.counts["good_cases"] == CASES - 3
     lenient = check(pairs, on_bad_case="quarantine")

@@ -182,6 +182,7 @@ def test_fault_D7_pictures_without_a_mask_are_left_out_by_name(glands: Path, tmp
     with pytest.raises(DataError) as refused:
         run(job(glands), tmp_path)
     assert len(refused.value.problems) == 2
+    assert "set data.on_bad_case: quarantine to leave these out" in refused.value.message
     prepared = run(job(glands, on_bad_case="quarantine"), tmp_path)
     store = DataStore.open(prepared.location, verify_checksums=True)
     assert store.cases.ids == ("test_1", "train_1", "train_3")
