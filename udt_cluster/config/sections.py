@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema
 
 from udt_cluster.config.data import Seed
 from udt_cluster.config.paths import path_fault
+from udt_cluster.config.problems import flow
 from udt_cluster.config.section import Name, Section
 from udt_cluster.config.units import Duration
 
@@ -41,7 +42,7 @@ class ModelConfig(Section):
     Default: `identity` for the baselines; for udtransnet `dra_channel` at each of `scales`, `none` elsewhere."""
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (1, 2, 3, 4)
     """Levels whose features are tokens of the Dual Attention Transformer, read by a skip or not."""
-    attention: tuple[Attention, ...] = ("cfa", "ssa")
+    attention: Annotated[tuple[Attention, ...], Field(json_schema_extra={"minItems": 1})] = ("cfa", "ssa")
     """Attentions of each layer, in the order in which they run: `[cfa]` (channels, of all scales), `[ssa]` (places),
     `[cfa, ssa]`, as published, or `[ssa, cfa]`. The second takes its keys and values from the first."""
     num_heads: Annotated[int, Field(ge=1, le=64)] = 4
@@ -113,10 +114,9 @@ class ModelConfig(Section):
             raise ValueError("skips: zero is a control for unet and r34_unet; write none, which udtransnet has, too")
         for level, kind in enumerate(self.skip_kinds, start=1):
             if kind in _OF_TOKENS and level not in self.scales:
-                scales = ", ".join(map(str, self.scales))
                 raise ValueError(
                     f"skips: {kind} of level {level} reads the tokens of scale {level}, which is not one of "
-                    f"scales=[{scales}]; write identity or none there, or add {level} to scales"
+                    f"scales={flow(self.scales)}; write identity or none there, or add {level} to scales"
                 )
         return self
 
@@ -128,6 +128,20 @@ class ModelConfig(Section):
         if self.architecture != "udtransnet":
             return ("identity",) * 4
         return tuple("dra_channel" if level in self.scales else "none" for level in (1, 2, 3, 4))
+
+    @property
+    def has_transformer(self) -> bool:
+        """Whether a skip reads tokens; else the settings of the transformer do nothing."""
+        return bool(set(self.skip_kinds) & _OF_TOKENS)
+
+    @property
+    def summary(self) -> str:
+        """The network in one line: its skips, and its transformer where it has one."""
+        skips = f"{self.architecture}, skips {', '.join(self.skip_kinds)}"
+        if not self.has_transformer:
+            return skips
+        sizes = f"{self.num_heads} heads, {self.num_layers} layers, width {self.embed_dim}"
+        return f"{skips}; {' then '.join(self.attention)} of scales {flow(self.scales)}, {sizes}"
 
 
 class TrainConfig(Section):

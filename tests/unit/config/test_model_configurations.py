@@ -124,6 +124,27 @@ def test_skips_by_default_read_the_scales_that_there_are() -> None:
     assert ModelConfig(architecture="unet").skip_kinds == ("identity",) * 4
 
 
+@pytest.mark.parametrize(
+    ("model", "summary"),
+    [
+        (
+            ModelConfig(),
+            "udtransnet, skips dra_channel, dra_channel, dra_channel, dra_channel; "
+            "cfa then ssa of scales [1, 2, 3, 4], 4 heads, 4 layers, width 128",
+        ),
+        (
+            ModelConfig(scales=(2,), attention=("ssa",), skips=("none", "dat", "identity", "none"), num_heads=2),
+            "udtransnet, skips none, dat, identity, none; ssa of scales [2], 2 heads, 4 layers, width 128",
+        ),
+        (ModelConfig(skips=("none",) * 4), "udtransnet, skips none, none, none, none"),
+        (ModelConfig(architecture="unet"), "unet, skips identity, identity, identity, identity"),
+    ],
+)
+def test_a_network_is_said_in_one_line(model: ModelConfig, summary: str) -> None:
+    assert model.summary == summary
+    assert model.has_transformer is (";" in summary)
+
+
 def test_scales_are_a_set_and_attentions_an_order() -> None:
     assert ModelConfig(scales=(4, 1, 2)) == ModelConfig(scales=(1, 2, 4))
     assert ModelConfig(attention=("ssa", "cfa")) != ModelConfig(attention=("cfa", "ssa"))
