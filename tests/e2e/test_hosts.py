@@ -1,6 +1,5 @@
 """Training across hosts of their own, which are switched off, cut off and come back."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import CommandLine
+from tests.hosts.client import command_line
 from tests.hosts.lab import Lab
 from tests.hosts.network import Network
 from tests.hosts.training import Training
@@ -34,15 +34,6 @@ def lab() -> Iterator[Lab]:
 def udt(lab: Lab) -> CommandLine:
     """The command line of somebody whose machine reaches the lab."""
     return command_line(lab)
-
-
-def command_line(lab: Lab) -> CommandLine:
-    """An environment that leads to the lab and nowhere else."""
-    ours = ("AWS_", "UDT_", "RAY_", "MLFLOW_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    home = lab.folder / "home"
-    environment = {**inherited, **lab.environment, "UDT_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "160"}
-    return CommandLine(environment, home)
 
 
 def test_fault_C5_a_host_that_loses_its_power_in_mid_epoch_is_finished_by_the_other(lab: Lab, udt: CommandLine) -> None:

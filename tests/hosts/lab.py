@@ -1,5 +1,6 @@
 """A lab's cluster on test hosts: a Ray head and workers, S3 and MLflow, each on a host of its own."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -8,9 +9,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
 
 from tests.hosts.network import Host, Network
+from tests.hosts.proxy import TcpProxy
 from tests.servers.mlflow import MlflowServer
 from tests.servers.process import ServerProcess
 from tests.servers.swift import S3Server, SwiftServers, swift_folder
@@ -19,12 +26,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PORT, DASHBOARD, REDIS = 6380, 8265, 6379
 _BIN = Path(sys.executable).parent
 _OURS = ("AWS_", "UDT_", "RAY_", "MLFLOW_")
-# Ray finds out in seconds that a node is gone; its own patience is a minute.
+# Ray finds out in ten to thirty seconds that a node is gone, half of its own time, and waits for a busy machine.
 _QUICK = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "5",
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "4",
 }
 
 
@@ -40,21 +47,29 @@ class RayNode:
         """Start it; the host is booted if it was killed."""
         if not self.host.is_up:
             self.host.boot()
-        command = [_BIN / "ray", "start", "--block", "--disable-usage-stats", *self._options]
+        command = [str(_BIN / "ray"), "start", "--block", "--disable-usage-stats", *self._options]
         self._process = self.host.start(command, log=self.log, env=self.environment)
 
     def stop(self) -> None:
         """End Ray on this host and all that Ray runs there; the host lives on."""
         for process in self.host.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         if self._process is not None:
             self._process.stop()
             self._process = None
 
-    @property
-    def ray_workers(self) -> list[int]:
-        """Ids of the training workers there, by this machine's count."""
-        return [process.pid for process in self.host.processes("RayTrainWorker")]
+    def revive(self) -> bool:
+        """Start Ray again if it ended without `stop`, as a service of the system would; whether that was so."""
+        if self._process is None or not self.host.is_up or not self._process.has_ended:
+            return False
+        self.stop()
+        self.start()
+        return True
+
+    def training_workers(self) -> list[psutil.Process]:
+        """The ranks of a training that run there."""
+        return self.host.processes("RayTrainWorker")
 
 
 class Redis:
@@ -78,49 +93,66 @@ class Lab:
     Args:
         network: Where.
         workers: How many.
-        redis: Keep the head's tables in Redis; the driver of a job then runs on a worker host.
+        redis: Keep the head's tables in Redis, so that a new head knows the nodes and jobs of the old one.
+        proxied: Jobs reach S3 through `proxy`.
+        disk: Size of the workers' disks, in memory; by default they are as large as this machine's.
+
+    Attributes:
+        server: S3 as it is.
+        s3: S3 as jobs see it.
     """
 
-    def __init__(self, network: Network, *, workers: int = 2, redis: bool = False) -> None:
+    def __init__(
+        self, network: Network, *, workers: int = 2, redis: bool = False, proxied: bool = False, disk: str = ""
+    ) -> None:
         self.network, self.folder = network, network.folder
         self.services = network.add("services")
         self.token = self.folder / "token"
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(32))
-        self.swift = SwiftServers(
-            swift_folder(REPOSITORY), self.folder / "swift", address=self.services.address, prefix=self.services.prefix
-        )
-        self.mlflow = MlflowServer(
-            self.folder / "mlflow", port=5000, address=self.services.address, prefix=self.services.prefix
-        )
+        at, prefix = self.services.address, self.services.prefix
+        self.swift = SwiftServers(swift_folder(REPOSITORY), self.folder / "swift", address=at, prefix=prefix)
+        self.mlflow = MlflowServer(self.folder / "mlflow", port=5000, address=at, prefix=prefix)
         self.redis = Redis(self.services, self.folder) if redis else None
-        self.s3: S3Server = self.swift.start()
-        self.storage = f"s3://{self.s3.make_bucket()}/lab"
-        self._start_ray(workers)
+        self.server = self.start_s3()
+        self.storage = f"s3://{self.server.make_bucket()}/lab"
+        port = urlsplit(self.server.endpoint).port or 0
+        self.proxy = TcpProxy(network.machine, (at, port))
+        through_proxy = replace(self.server, endpoint=f"http://{network.machine}:{self.proxy.port}")
+        self.s3 = through_proxy if proxied else self.server
+        self._start_ray(workers, disk)
+        self.start_mlflow()
+        self.wait_for_nodes(self.head.host, *(worker.host for worker in self.workers))
+
+    def start_s3(self) -> S3Server:
+        """Start S3, with what it held before."""
+        return self.swift.start()
+
+    def start_mlflow(self) -> None:
+        """Start MLflow, with what it held before."""
         self.mlflow.start()
-        self.wait_for_nodes(1 + workers)
 
     def close(self) -> None:
         """End everything."""
-        for host in self.hosts:
+        for host in self.network.hosts:
             host.kill()
         self.swift.stop()
         self.mlflow.stop()
+        self.proxy.close()
 
-    def _start_ray(self, workers: int) -> None:
+    def _start_ray(self, workers: int, disk: str) -> None:
         head = self.network.add("head")
         self.head = RayNode(head, self._head_options(head), self._node_environment(), self.folder / "head.log")
         if self.redis is not None:
             self.redis.start()
             self.head.environment["RAY_REDIS_ADDRESS"] = self.redis.address
-            self.head.environment["RAY_JOB_ALLOW_DRIVER_ON_WORKER_NODES"] = "1"
         self.head.start()
         self.workers: list[RayNode] = []
         for number in range(1, workers + 1):
-            host = self.network.add(f"worker{number}")
+            host = self.network.add(f"worker{number}", disk=disk)
             options = ["--address", f"{head.address}:{PORT}", "--node-ip-address", host.address, *_small(cores=1)]
             self.workers.append(RayNode(host, options, self._node_environment(), self.folder / f"{host.name}.log"))
-        self.wait_for_nodes(1)
+        self.wait_for_nodes(head)
         for worker in self.workers:
             worker.start()
 
@@ -159,30 +191,37 @@ class Lab:
             "RAY_AUTH_TOKEN_PATH": str(self.token),
         }
 
-    @property
-    def hosts(self) -> list[Host]:
-        """All of them."""
-        return self.network.hosts
-
     def nodes(self) -> list[str]:
         """Addresses of the nodes that Ray believes to be alive; none while the head does not answer."""
-        request = urllib.request.Request(
-            f"{self.jobs_api}/api/v0/nodes?detail=0&limit=100",
-            headers={"Authorization": f"Bearer {self.token.read_text()}"},
-        )
+        return [node["node_ip"] for node in self._listed("nodes") if node["state"] == "ALIVE"]
+
+    def placement_groups(self) -> list[str]:
+        """Ids of the groups that reserve resources."""
+        return [
+            group["placement_group_id"] for group in self._listed("placement_groups") if group["state"] != "REMOVED"
+        ]
+
+    def _listed(self, what: str) -> list[dict[str, Any]]:
+        authorization = {"Authorization": f"Bearer {self.token.read_text()}"}
+        request = urllib.request.Request(f"{self.jobs_api}/api/v0/{what}?limit=1000", headers=authorization)
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
-                listed = json.load(answer)["data"]["result"]["result"]
+                listed: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
         except (urllib.error.URLError, OSError):
             return []
-        return [node["node_ip"] for node in listed if node["state"] == "ALIVE"]
+        return listed
 
-    def wait_for_nodes(self, count: int, *, seconds: float = 120) -> None:
-        """Wait until Ray has that many living nodes."""
-        end = time.monotonic() + seconds
-        while len(self.nodes()) != count:
+    def revive(self) -> list[str]:
+        """Start Ray where it ended by itself, as the hosts' own services would; the names of those hosts."""
+        return [node.host.name for node in (self.head, *self.workers) if node.revive()]
+
+    def wait_for_nodes(self, *hosts: Host, seconds: float = 240) -> None:
+        """Wait until Ray knows these hosts as living nodes, and no others."""
+        wanted, end = {host.address for host in hosts}, time.monotonic() + seconds
+        while set(self.nodes()) != wanted:
+            self.revive()  # Ray itself gives up where a busy machine takes more than 30 s to start it
             if time.monotonic() > end:
-                raise RuntimeError(f"no {count} nodes in {seconds:.0f} s: {self.nodes()}\n{self._last_words()}")
+                raise RuntimeError(f"nodes after {seconds:.0f} s: {self.nodes()}\n{self._last_words()}")
             time.sleep(0.5)
 
     def _last_words(self) -> str:

@@ -200,12 +200,13 @@ class Host(Namespace):
 
     def processes(self, text: str = "") -> list[psutil.Process]:
         """What runs on this host, or those of it whose command line contains a text; with ids of this machine."""
-        ours = _space_of(self.pid) if self.is_up else ""
-        return [
-            process
-            for process in psutil.process_iter()
-            if ours and _space_of(process.pid) == ours and text in _title(process)
-        ]
+        return [process for process in self._all() if text in _title(process)]
+
+    def _all(self) -> list[psutil.Process]:
+        ours = _space_of(self.pid) if self.is_up else None
+        if ours is None:
+            return []
+        return [one for one in psutil.process_iter() if _space_of(one.pid) == ours and one.pid != self.pid]
 
     def path(self, inside: str | Path) -> Path:
         """Where a path of this host is found from this machine."""
@@ -270,12 +271,12 @@ def _free_subnet() -> str:
     raise RuntimeError("no free subnet in 10.64.0.0/10")
 
 
-def _space_of(pid: int) -> str:
-    """Which process namespace a process lives in; nothing once it is dead."""
+def _space_of(pid: int) -> str | None:
+    """Which process namespace a process lives in; None once it is dead."""
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
-        return ""
+        return None
 
 
 def _title(process: psutil.Process) -> str:

@@ -51,7 +51,7 @@ class Training:
 
     def __init__(self, lab: Lab, line: CommandLine, *settings: str, pictures: int = 24) -> None:
         self.lab, self.line = lab, line
-        self._s3, (self._bucket, _, self._prefix) = lab.s3.boto3(), lab.storage.removeprefix("s3://").partition("/")
+        self._s3, (self._bucket, _, self._prefix) = lab.server.boto3(), lab.storage.removeprefix("s3://").partition("/")
         source = lab.folder / f"pictures-{pictures}"
         if not source.exists():
             write_pictures(source, count=pictures)

@@ -46,6 +46,11 @@ class ServerProcess:
         """The process id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
     def wait_until(self, answers: Callable[[], bool], *, seconds: float) -> None:
         """Wait until `answers` is true."""
         end = time.monotonic() + seconds
