@@ -37,7 +37,8 @@ class Sign:
         node_id: The node as Ray knows it.
         first_step: The optimizer step (from 1) that it began with; 0 before it has.
         step: Steps done.
-        began_at: When its first step was done, in seconds since 1970; 0 before.
+        alive_at: When the worker's program started, in seconds since 1970.
+        began_at: When its first step was done; 0 before.
         beat_at: When it last got on.
         short_of: What its node is short of.
         kind, message: Its last words.
@@ -49,6 +50,7 @@ class Sign:
     pid: int = 0
     first_step: int = 0
     step: int = 0
+    alive_at: float = 0.0
     began_at: float = 0.0
     beat_at: float = 0.0
     short_of: str = ""
@@ -67,7 +69,7 @@ class SignWriter:
     def __init__(self, folder: Location, sign: Sign) -> None:
         self._location = folder / f"{sign.rank:05d}.json"
         self._every = _EVERY_SECONDS_LOCALLY if folder.is_local else _EVERY_SECONDS
-        self._sign, self._written = replace(sign, pid=os.getpid()), sign
+        self._sign, self._written = replace(sign, pid=os.getpid(), alive_at=time.time()), sign
         self._doing = 0
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="udt-signs", daemon=True)

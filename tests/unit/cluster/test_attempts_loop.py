@@ -52,11 +52,11 @@ class Workers:
     def __init__(self, plan: RunPlan, count: int) -> None:
         self.plan, self.count = plan, count
 
-    def work(self, first: int, last: int, *, ago: float = 0.0, kind: str = "", message: str = "") -> None:
+    def work(self, first: int, last: int, *, ago: float = 0.0) -> None:
         """Each rank does the steps `first` to `last`; the last of them so many seconds ago."""
         folder, moment = signs_folder(self.plan.record.folder, self.plan.run, self.plan.attempt), time.time() - ago
         for rank in range(self.count):
-            sign = Sign(rank, f"10.0.0.{rank}", f"id{rank}", 7, first, last, moment, moment, "", kind, message)
+            sign = Sign(rank, f"10.0.0.{rank}", f"id{rank}", 7, first, last, moment, moment, moment)
             (folder / f"{rank:05d}.json").write_bytes(json.dumps(asdict(sign)).encode())
 
     def commit(self, step: int, epoch: int) -> None:
