@@ -271,7 +271,8 @@ def _end_orphans(server: dict[str, Any] | None) -> list[str]:
     orphans = _members(server) if server else []
     if server and orphans:
         _end(server)
-        return [f"{len(orphans)} processes of a server at {server['url']} that had died"]
+        noun = "process" if len(orphans) == 1 else "processes"
+        return [f"{len(orphans)} {noun} of a server at {server['url']} that had died"]
     return []
 
 
