@@ -34,6 +34,7 @@ class TcpProxy:
 
     def close(self) -> None:
         """Accept no more, and break what there is."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
         self.reset()
 
