@@ -36,6 +36,7 @@ JOB_VARIABLE, STORAGE_VARIABLE, LIFE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE", "UD
 
 PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "LOST"
 TERMINAL = frozenset({SUCCEEDED, FAILED, STOPPED, LOST})
+_LATEST = 20  # looked at first for the last job; those of them without a record are no jobs
 
 
 def now() -> str:
@@ -281,7 +282,8 @@ def list_records(storage: Location, limit: int | None = None) -> list[JobRecord]
 def matching_records(storage: Location, wanted: str) -> list[JobRecord]:
     """Jobs that answer to an id, the beginning or the end of one, or `last`."""
     if wanted == "last":
-        return list(islice(filter(JobRecord.exists, list_records(storage)), 1))
+        few = list(islice(filter(JobRecord.exists, list_records(storage, _LATEST)), 1))
+        return few or list(islice(filter(JobRecord.exists, list_records(storage)), 1))
     found = [JobRecord(storage, job_id) for job_id in job_index.matching(storage, wanted)]
     return list(filter(JobRecord.exists, found))
 

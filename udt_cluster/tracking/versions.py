@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
 from udt_cluster.errors import CorruptError, RefusedError, UsageError
+from udt_cluster.storage import in_threads
 from udt_cluster.tracking.address import default_uri
 from udt_cluster.tracking.runs import Tracker
 
@@ -75,8 +76,9 @@ def list_models(tracker: Tracker | None = None, *, limit: int | None = None) -> 
         if limit is not None:
             order = ["creation_timestamp DESC", "name ASC", "version_number DESC"]
             page = client.search_model_versions(max_results=limit, order_by=order)
-            named = {name: aliases_of(client, name) for name in {version.name for version in page}}
-            return [as_version(version, named[version.name]).summary() for version in page]
+            # A search brings no aliases, and a registered model brings all of its versions: each is asked for itself.
+            whole = in_threads(lambda version: client.get_model_version(version.name, version.version), list(page))
+            return [_whole(version).summary() for version in whole]
         aliases = _all_aliases(client)
         found = [as_version(version, aliases.get(version.name, {})) for version in versions(client)]
     return [version.summary() for version in sorted(found, key=lambda found: (found.name, -found.version))]
