@@ -19,7 +19,7 @@ pytestmark = [
     *(pytest.mark.e2e, pytest.mark.hosts, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.s3),
     pytest.mark.timeout(900),
 ]
-STEPS_AN_EPOCH = 9  # 24 pictures, a quarter of them held out, in batches of two
+STEPS_AN_EPOCH = 9  # 48 pictures, a quarter of them held out, in batches of four
 ELASTIC = "resources.workers={min: 1, max: 2}"
 LONG = "train.epochs=40"
 

@@ -49,7 +49,7 @@ class Training:
         settings: `KEY=VALUE` each, beside those of a small network.
     """
 
-    def __init__(self, lab: Lab, line: CommandLine, *settings: str, pictures: int = 24) -> None:
+    def __init__(self, lab: Lab, line: CommandLine, *settings: str, pictures: int = 48) -> None:
         self.lab, self.line = lab, line
         self._s3, (self._bucket, _, self._prefix) = lab.server.boto3(), lab.storage.removeprefix("s3://").partition("/")
         source = lab.folder / f"pictures-{pictures}"
@@ -130,7 +130,7 @@ def _job(source: str) -> dict[str, Any]:
             "splits": {"k": 4},
         },
         "model": {"architecture": "unet"},
-        "train": {"epochs": 6, "global_batch_size": 2, "lr": 1e-3},
+        "train": {"epochs": 6, "global_batch_size": 4, "lr": 1e-3},
         "resources": {"workers": 2},
         "evaluate": {"worst": 1},
     }
