@@ -9,7 +9,7 @@ SWIFT_VENV := .venv-swift
 comma := ,
 REQUIRE := $(if $(CI),--require=s3$(comma)mlflow$(comma)ray$(comma)hosts)
 
-.PHONY: help setup setup-test quickstart test test-full lint bench lock clean
+.PHONY: help setup setup-test quickstart test test-full lint bench soak lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -50,6 +50,9 @@ lint: setup ## ruff, mypy --strict, the layers
 
 bench: setup ## the tables of docs/benchmarks.md
 	@for script in tests/bench/bench_*.py; do echo "## $$script"; $(BIN)/python $$script || exit 1; done
+
+soak: setup-test ## two hours of random faults on hosts in namespaces (root); ARGS="--minutes 10 --every 60 --seed 2"
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lock: ## requirements.lock anew, from pyproject.toml
 	@bash infra/lock.sh

@@ -51,7 +51,7 @@ def udt(lab: Lab) -> CommandLine:
 
 def on_both(job: Training, *, step: int) -> int:
     """Wait until both hosts train and that many steps are done; the number of the attempt."""
-    wait_for(lambda: job.attempts() and job.attempts()[-1]["workers"] == 2, seconds=240, what="two workers")
+    wait_for(lambda: job.attempts() and job.attempts()[-1]["workers"] == 2, seconds=400, what="two workers")
     job.wait_for_step(step)
     return len(job.attempts()) - 1
 
@@ -60,7 +60,7 @@ def test_fault_C5_a_host_that_loses_its_power_in_mid_epoch_is_finished_by_the_ot
     job = Training(lab, udt, ELASTIC, "train.epochs=12")
     number = on_both(job, step=STEPS_AN_EPOCH + 3)
     lab.workers[1].host.kill()
-    attempts = job.wait(seconds=400)["attempts"][number:]
+    attempts = job.wait(seconds=600)["attempts"][number:]
     assert [attempt["kind"] for attempt in attempts] == ["node_lost", "finished"]
     assert [attempt["workers"] for attempt in attempts] == [2, 1]
     assert attempts[1]["nodes"] == [lab.workers[0].host.address]
@@ -83,7 +83,7 @@ def test_fault_C5_a_host_that_is_cut_off_is_left_and_taken_back(lab: Lab, udt: C
     assert (cut_off["workers"], alone["workers"]) == (2, 1)
     assert cut_off["kind"] in {"node_lost", "worker_died", "hang"}
     lab.wait_for_nodes(lab.head.host, *(worker.host for worker in lab.workers))
-    job.wait(seconds=400)
+    job.wait(seconds=600)
     assert job.metrics("val_dice") == list(range(1, 41))
 
 
@@ -99,7 +99,7 @@ def test_fault_M1_N2_storage_and_mlflow_may_be_away_slow_and_break_off(lab: Lab,
         lab.proxy.reset()
         time.sleep(0.5)
     lab.services.full_speed()
-    attempts = job.wait(seconds=400)["attempts"]
+    attempts = job.wait(seconds=600)["attempts"]
     assert [attempt["kind"] for attempt in attempts] == ["finished"], "nobody was interrupted"
     for key in ("val_dice", "train_loss", "lr"):
         assert job.metrics(key) == list(range(1, 41))
@@ -116,6 +116,6 @@ def test_fault_H1_a_head_with_redis_comes_back_and_the_job_is_resumed(lab: Lab, 
     assert rays == [sorted(one.pid for one in worker.host.processes("raylet/raylet")) for worker in lab.workers]
     wait_for(lambda: job.status()["state"] in {"LOST", "FAILED"}, seconds=180, what="that the job is lost")
     udt("resume", job.id)
-    status = job.wait(seconds=400)
+    status = job.wait(seconds=600)
     assert job.metrics("val_dice") == list(range(1, 41))
     assert status["attempts"][-1]["resumed_step"] >= STEPS_AN_EPOCH

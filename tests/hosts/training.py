@@ -89,7 +89,7 @@ class Training:
         newest = [key for key in signs if key.rpartition("/")[0] == signs[-1].rpartition("/")[0]]
         return max(((self.read(key) or {"step": 0})["step"] for key in newest), default=0)
 
-    def wait_for_step(self, step: int, *, seconds: float = 240) -> int:
+    def wait_for_step(self, step: int, *, seconds: float = 400) -> int:
         """Wait until that many steps are done; how many are."""
         return wait_for(lambda: self._reached(step), seconds=seconds, what=f"step {step} of {self.id}")
 
