@@ -62,6 +62,11 @@ class CommandLine:
         """The same command with more in its environment."""
         return CommandLine({**self.environment, **values}, self.home)
 
+    def at_home(self, home: Path) -> "CommandLine":
+        """The same command with another home, where its servers make their temporary files too."""
+        (home / "tmp").mkdir(exist_ok=True)
+        return CommandLine({**self.environment, "UDT_HOME": str(home), "TMPDIR": str(home / "tmp")}, home)
+
     @property
     def tracking(self) -> str:
         """URI of the MLflow server."""
@@ -76,12 +81,11 @@ def udt(s3_server: S3Server) -> Iterator[CommandLine]:
     environment = {
         **inherited,
         **s3_server.environment,
-        "UDT_HOME": str(home),
         "UDT_E2E_SECRET": CANARY,
         "NO_COLOR": "1",
         "COLUMNS": "160",
     }
-    line = CommandLine(environment, home)
+    line = CommandLine(environment, home).at_home(home)
     try:
         yield line
     finally:

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tests.e2e.conftest import CANARY, TINY, CommandLine
+from tests.e2e.footprint import footprint, title
 from tests.servers.swift import S3Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.s3, pytest.mark.timeout(600)]
@@ -44,14 +45,6 @@ def workers_of(udt: CommandLine) -> list[psutil.Process]:
     """The training workers of this home's cluster."""
     head = psutil.Process(json.loads((udt.home / "local.json").read_text())["ray"]["pid"])
     return [child for child in head.children(recursive=True) if "RayTrainWorker" in title(child)]
-
-
-def title(process: psutil.Process) -> str:
-    """How the process calls itself; nothing once it is dead."""
-    try:
-        return " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return ""
 
 
 def test_fault_C5_a_killed_worker_resumes_and_every_metric_arrives_once(udt: CommandLine, glas: list[str]) -> None:
@@ -80,9 +73,11 @@ def ended(udt: CommandLine, job: str) -> dict[str, Any] | None:
     return status if status["state"] in {"SUCCEEDED", "FAILED", "STOPPED", "LOST"} else None
 
 
-def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
+def test_fault_Z5_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
     udt: CommandLine, glas: list[str], request: pytest.FixtureRequest
 ) -> None:
+    udt("submit", *glas, "--stages", "prepare", "--wait")
+    before = footprint(udt)
     following = udt.start("submit", *glas, "--set", "train.epochs=200", "--set", "register.model=never", "--wait")
     request.addfinalizer(lambda: stop_all(udt, following))
     wait_for(lambda: jobs_running(udt), seconds=120)
@@ -98,7 +93,7 @@ def test_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
     udt("stop", job)
     status = udt.json("status", job)
     assert status["state"] == "STOPPED"
-    wait_for(lambda: not workers_of(udt), seconds=60)
+    wait_for(lambda: not footprint(udt).added(before), seconds=60)
     assert not [model for model in udt.json("models", "ls") if model["name"] == "never"]
     client = MlflowClient(udt.tracking)
     experiment = client.get_run(status["run_id"]).info.experiment_id

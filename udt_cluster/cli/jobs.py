@@ -205,9 +205,10 @@ def resume(
 ) -> None:
     """Let a job that has ended go on from its last checkpoint.
 
-    It may have failed, been stopped, or be lost with its cluster. It keeps its id and its runs in MLflow, and may go on on another cluster with the same storage. Only resources,
-    retry, train.epochs, train.early_stopping, train.checkpoint_every and train.keep may change. A job whose data is not
-    what it was is refused, with the difference.
+    It may have failed, been stopped, or be lost with its cluster. It keeps its id and its runs in MLflow, and may go on
+    on another cluster with the same storage. Only resources, retry, train.epochs, train.early_stopping,
+    train.checkpoint_every and train.keep may change. A job whose data is not what it was is refused, with the
+    difference.
     """
     from udt_cluster.cluster import jobs
     from udt_cluster.cluster.targets import current_target

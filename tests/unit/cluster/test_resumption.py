@@ -9,6 +9,7 @@ import pytest
 
 from udt_cluster.cluster import resumption
 from udt_cluster.cluster.handover import InDoubtError
+from udt_cluster.cluster.heartbeat import LOST_SECONDS, silence
 from udt_cluster.cluster.jobs import resume as resume_job
 from udt_cluster.cluster.record import (
     FAILED,
@@ -63,6 +64,7 @@ def handed(record: JobRecord, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def hand_over(target: Target, given: JobRecord, *, life: int) -> None:
         assert given.state() == State(state=PENDING, life=life, results=PREPARED)
+        assert silence(given) < LOST_SECONDS, "whoever looks at it now does not take it for lost"
         lives.append(life)
 
     monkeypatch.setattr(resumption, "ready", lambda target, say: (target, None))
