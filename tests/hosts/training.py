@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from botocore.config import Config
 from mlflow import MlflowClient
 from PIL import Image
 
@@ -51,7 +52,8 @@ class Training:
 
     def __init__(self, lab: Lab, line: CommandLine, *settings: str, pictures: int = 48) -> None:
         self.lab, self.line = lab, line
-        self._s3, (self._bucket, _, self._prefix) = lab.server.boto3(), lab.storage.removeprefix("s3://").partition("/")
+        self._s3 = lab.server.boto3(Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 2}))
+        self._bucket, _, self._prefix = lab.storage.removeprefix("s3://").partition("/")
         source = lab.folder / f"pictures-{pictures}"
         if not source.exists():
             write_pictures(source, count=pictures)

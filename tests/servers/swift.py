@@ -69,8 +69,8 @@ class S3Server:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def boto3(self) -> Any:
-        """A second client, for checking what the code under test did."""
+    def boto3(self, config: Any = None) -> Any:
+        """A second client, for checking what the code under test did; with a botocore configuration, if need be."""
         import boto3
 
         return boto3.client(
@@ -79,6 +79,7 @@ class S3Server:
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             region_name=self.region,
+            config=config,
         )
 
     def make_bucket(self) -> str:

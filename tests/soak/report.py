@@ -39,7 +39,7 @@ class Report:
     job: str = ""
     state: str = ""
     epochs: int = 0
-    resumed: int = 0
+    resumed: list[str] = field(default_factory=list)
     metrics_once: bool = False
     strikes: list[Strike] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Report:
         """A table of faults by kind, one of what is held, and the verdict."""
         lines = [
             f"seed {self.seed}, {self.minutes:.0f} minutes, {len(self.strikes)} faults, {len(self.attempts)} attempts, "
-            f"resumed {self.resumed} times by hand: {self.state}, {self.epochs} epochs, every metric once: "
+            f"resumed {len(self.resumed)} times by hand: {self.state}, {self.epochs} epochs, every metric once: "
             f"{'yes' if self.metrics_once else 'NO'}",
             "",
             "| fault | times | attempts ended | steps lost | longest stand-still, s (median; most) |",
@@ -78,6 +78,8 @@ class Report:
             lines += [
                 f"| {name.replace('_', ' ')} | {value} | {later[name]} |" for name, value in vars(self.before).items()
             ]
+        if self.resumed:
+            lines += ["", "Resumed by hand, because:", "", *(f"- {reason}" for reason in self.resumed)]
         return "\n".join([*lines, "", f"Leaks: {'; '.join(self.leaks) or 'none'}.", ""])
 
     def _line(self, name: str) -> str:

@@ -111,17 +111,17 @@ class Soak:
         elif report.strikes:
             last = report.strikes[-1]
             last.stands_still = max(last.stands_still, round(time.monotonic() - self._moved_at, 1))
-        if not self._undo and time.monotonic() - self._moved_at > _LOST_SECONDS:
+        if report.strikes and not self._undo and time.monotonic() - self._moved_at > _LOST_SECONDS:
             self._resume_if_lost(job, report)
 
-    def _resume_if_lost(self, job: Training, report: Report, *more: str) -> None:
+    def _resume_if_lost(self, job: Training, report: Report) -> None:
         """A job whose driver died with its host is resumed; the answer of one that lives is that it runs."""
         try:
-            state = job.status()["state"]
-            if state in {"LOST", "FAILED"}:
-                self.line("resume", job.id, *more)
-                report.resumed += 1
-                self.say(f"            {job.id} was {state} and is resumed")
+            status = job.status()
+            if status["state"] in {"LOST", "FAILED"}:
+                self.line("resume", job.id)
+                report.resumed.append(f"{status['state']} after {report.strikes[-1].name}: {status['message'][:200]}")
+                self.say(f"            resumed: {report.resumed[-1]}")
         except (AssertionError, subprocess.TimeoutExpired) as error:
             self.say(f"            not yet: {str(error).strip().splitlines()[-1][:160]}")
         self._moved_at = time.monotonic()
