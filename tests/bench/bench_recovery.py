@@ -163,7 +163,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="udt-", dir="/tmp"))
     os.environ["UDT_HOME"] = str(folder / "home")
     make_store(folder, slices=(1,) * 24)
-    ray.init(num_cpus=WORKERS, include_dashboard=False, logging_level="error", log_to_driver=False)
+    os.environ.pop("RAY_ADDRESS", None)
+    quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
+    ray.init(address="local", num_cpus=WORKERS, _temp_dir=str(folder / "ray"), **quiet)
     print("| way | noticed s | placed s | ready s | total s | CPU s |", "|---|---|---|---|---|---|", sep="\n")
     for way in (ours, plain):
         found = [measure(*make_plan(folder, f"{way.__name__}{n}"), way) for n in range(options.times)]

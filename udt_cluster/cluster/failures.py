@@ -282,9 +282,8 @@ def decide(history: Sequence[Failure], failure: Failure, *, most: int) -> Decisi
     if count > most:
         times = "once" if count == 1 else f"{count} times"
         return Decision(False, 0.0, f"it failed {times} without a new checkpoint, and retry.max is {most}")
-    return Decision(
-        True, _pause(failure.kind, count - 1), f"failure {count} of at most {most} without a new checkpoint"
-    )
+    reason = f"{count} of at most {most} without a new checkpoint"
+    return Decision(True, _pause(failure.kind, count - 1), reason)
 
 
 def _same_error(failure: Failure, earlier: Failure) -> bool:

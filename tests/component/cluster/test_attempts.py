@@ -6,9 +6,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -314,9 +314,12 @@ def test_fault_F5_a_drained_node_is_left_in_time_and_the_run_shrinks_and_grows_a
         disturb = [drain, add_node, None][plan.attempt]
         if disturb is None:  # the last one has two epochs to do
             plan = replace(plan, job_json=make_job(epochs=reached + 2, workers=2, batch=8).to_json())
-        else:
-            threading.Thread(target=when_training, args=(trial, reached, disturb, cluster), daemon=True).start()
-        launch(plan, workers)
+        with ThreadPoolExecutor(1) as pool:  # a node can be added by a process's main thread alone
+            ended = pool.submit(launch, plan, workers)
+            if disturb is not None:
+                wait_for(lambda: ended.done() or trial.record.progress().get("epoch", 0) > reached, seconds=600)
+                disturb(cluster)
+            ended.result()
 
     with connected(cluster):
         room = Room(trial.job.worker_counts, need_of_worker(trial.job, gpus=0), say=trial.said.append)
@@ -333,12 +336,6 @@ def test_fault_F5_a_drained_node_is_left_in_time_and_the_run_shrinks_and_grows_a
     batches = global_batches(Location.parse(tmp_path / "trace"))
     assert sorted(batches) == list(range(1, large.step + 1)), "no step is left out"
     assert all(len(set(attempts.values())) == 1 for attempts in batches.values()), "none has other samples"
-
-
-def when_training(trial: Trial, reached: int, disturb: Callable[[Any], object], cluster: Any) -> None:
-    """Disturb it when another epoch is done."""
-    wait_for(lambda: trial.record.progress().get("epoch", 0) > reached, seconds=600)
-    disturb(cluster)
 
 
 def drain(cluster: Any) -> None:
