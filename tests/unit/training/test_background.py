@@ -28,6 +28,7 @@ from udt_cluster.training import (
     TrainingState,
     checkpoint,
     fit,
+    upload,
 )
 from udt_cluster.training.scratch import Scratch, remove_abandoned
 
@@ -72,14 +73,14 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened, self.fail = threading.Event(), 0
-        upload = Location.upload
+        upload_file = Location.upload
 
         def gated(location: Location, path: Path) -> ObjectRecord:
-            assert self.opened.wait(20)
+            assert self.opened.wait(60)
             if self.fail and path.name == "state.json":
                 self.fail -= 1
                 raise StorageUnreachableError("storage is away")
-            return upload(location, path)
+            return upload_file(location, path)
 
         monkeypatch.setattr(Location, "upload", gated)
 
@@ -256,12 +257,12 @@ def _two_ranks(root: Path, rank: int, warn: Callable[[str], None] = lambda _: No
 
 
 def test_when_one_rank_cannot_upload_no_rank_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    upload = Location.upload
+    upload_file = Location.upload
 
     def refuse(location: Location, path: Path) -> ObjectRecord:
         if path.name == "part-1":
             raise StorageUnreachableError("rank 1 is cut off")
-        return upload(location, path)
+        return upload_file(location, path)
 
     monkeypatch.setattr(Location, "upload", refuse)
     seen = list[tuple[bool, bool]]()
@@ -283,10 +284,25 @@ def test_when_one_rank_cannot_upload_no_rank_waits_for_ever(tmp_path: Path, monk
     assert _two_ranks(tmp_path, 0).catalog.latest() is None
 
 
-def test_the_list_of_another_snapshot_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+def test_the_list_of_another_snapshot_is_not_taken_for_this_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stale = tmp_path / "step-00000010-a0" / "rank-00001.json"
     stale.parent.mkdir()
     stale.write_text('{"token": "of a life before", "objects": []}')
+    looked, look, upload_file = threading.Event(), upload._from_json, Location.upload
+
+    def look_and_tell(place: Location, token: str) -> tuple[ObjectRecord, ...] | None:
+        records = look(place, token)
+        looked.set()
+        return records
+
+    def after_the_look(location: Location, path: Path) -> ObjectRecord:
+        assert path.name != "part-1" or looked.wait(60)
+        return upload_file(location, path)
+
+    monkeypatch.setattr(upload, "_from_json", look_and_tell)
+    monkeypatch.setattr(Location, "upload", after_the_look)
 
     def save(engine: ThreadRank) -> None:
         store = _two_ranks(tmp_path, engine.rank)

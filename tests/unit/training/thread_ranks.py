@@ -31,7 +31,7 @@ class Meeting:
     """Where the threads of a fake process group exchange values."""
 
     def __init__(self, size: int) -> None:
-        self._barrier, self._values = threading.Barrier(size, timeout=20), [b""] * size
+        self._barrier, self._values = threading.Barrier(size, timeout=120), [b""] * size
 
     def exchange(self, rank: int, value: Any) -> list[Any]:
         self._values[rank] = pickle.dumps(value)
