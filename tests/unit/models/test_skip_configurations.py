@@ -34,11 +34,8 @@ MIXED: list[Settings] = [
     {"skips": ["dra_spatial", "none", "identity", "dat"], "attention": ["cfa"], "scales": [1, 4]},
     {"skips": ["none", "none", "dat", "none"], "attention": ["ssa"], "scales": [2, 3], "head_merge": "released"},
     {"skips": ["none"] * 4},
-    *(
-        {"architecture": architecture, "skips": skips}
-        for architecture in ("unet", "r34_unet")
-        for skips in (["none"] * 4, ["zero"] * 4, ["zero", "identity", "none", "zero"])
-    ),
+    *({"architecture": "unet", "skips": [kind] * 4} for kind in ("none", "zero")),
+    *({"architecture": name, "skips": ["zero", "identity", "none", "zero"]} for name in ("unet", "r34_unet")),
 ]
 ZEROED: Settings = {"architecture": "unet", "skips": ["zero", "identity", "none", "zero"]}
 
@@ -90,7 +87,7 @@ def test_every_kind_is_trained_at_every_level() -> None:
     assert seen == set(itertools.product(LEVELS, set(SKIP_KINDS) - {"zero"}))
 
 
-@examples(max_examples=12, deadline=None)
+@examples(max_examples=8, deadline=None)
 @given(model=MODELS)
 def test_whatever_the_config_takes_is_built(model: dict[str, Any]) -> None:
     try:
@@ -142,11 +139,11 @@ def test_a_scale_that_is_left_out_costs_nothing() -> None:
     assert one[0] - none[0] == transformer + skip
 
 
-@pytest.mark.parametrize("architecture", ["unet", "r34_unet"])
-def test_zero_has_all_parameters_and_no_skip(architecture: str) -> None:
-    assert _cost(architecture=architecture, skips=["zero"] * 4) == _cost(architecture=architecture)
+def test_zero_has_all_parameters_and_no_skip() -> None:
+    for architecture in ("unet", "r34_unet"):
+        assert _cost(architecture=architecture, skips=["zero"] * 4) == _cost(architecture=architecture)
     torch.manual_seed(1)
-    config = ModelConfig(architecture=architecture)  # type: ignore[arg-type]
+    config = ModelConfig(architecture="unet")
     whole = build_model(config, in_channels=1, num_classes=1).eval()
     skips = ("zero", "identity", "zero", "identity")
     zero = build_model(config.model_copy(update={"skips": skips}), in_channels=1, num_classes=1).eval()
