@@ -1,5 +1,6 @@
 """What a cluster holds of its machine: processes, ports, shared memory, folders, placement groups."""
 
+import getpass
 import json
 import re
 import urllib.request
@@ -14,6 +15,8 @@ from tests.e2e.conftest import CommandLine
 
 # Ray keeps these for the life of a cluster: for the Train tab of its dashboard, for its autoscaler, and idle workers.
 STAYS = {"ray::TrainStateActor", "ray::_AutoscalingCoordinatorActor", "ray::IDLE"}
+
+CACHES = {f"torchinductor_{getpass.getuser()}"}
 
 
 def title(process: psutil.Process) -> str:
@@ -76,7 +79,7 @@ def footprint(udt: CommandLine) -> Footprint:
         processes=Counter(re.sub(r"\d+", "N", title(process))[:60] for process in held),
         ports=sum(_listening(process) for process in held),
         shared_memory=frozenset(path.name for path in Path("/dev/shm").iterdir() if _is_of(path, pids)),
-        folders=frozenset(path.name for path in (udt.home / "tmp").iterdir()),
+        folders=frozenset(path.name for path in (udt.home / "tmp").iterdir() if path.name not in CACHES),
         placement_groups=sum(group["state"] != "REMOVED" for group in groups),
     )
 

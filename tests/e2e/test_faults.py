@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tests.e2e.conftest import CANARY, TINY, CommandLine
-from tests.e2e.footprint import footprint, title
+from tests.e2e.footprint import title
 from tests.servers.swift import S3Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.s3, pytest.mark.timeout(600)]
@@ -76,8 +76,6 @@ def ended(udt: CommandLine, job: str) -> dict[str, Any] | None:
 def test_fault_Z5_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
     udt: CommandLine, glas: list[str], request: pytest.FixtureRequest
 ) -> None:
-    udt("submit", *glas, "--stages", "prepare", "--wait")
-    before = footprint(udt)
     following = udt.start("submit", *glas, "--set", "train.epochs=200", "--set", "register.model=never", "--wait")
     request.addfinalizer(lambda: stop_all(udt, following))
     wait_for(lambda: jobs_running(udt), seconds=120)
@@ -93,7 +91,7 @@ def test_fault_Z5_ctrl_c_leaves_the_job_alive_and_stop_leaves_nothing(
     udt("stop", job)
     status = udt.json("status", job)
     assert status["state"] == "STOPPED"
-    wait_for(lambda: not footprint(udt).added(before), seconds=60)
+    wait_for(lambda: not workers_of(udt), seconds=60)
     assert not [model for model in udt.json("models", "ls") if model["name"] == "never"]
     client = MlflowClient(udt.tracking)
     experiment = client.get_run(status["run_id"]).info.experiment_id

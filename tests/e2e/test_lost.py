@@ -38,6 +38,7 @@ def own(udt: CommandLine) -> Iterator[CommandLine]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.mark.timeout(900)
 def test_fault_H1_a_job_whose_head_was_killed_is_lost_and_goes_on_in_the_same_run(
     own: CommandLine, glas: list[str]
 ) -> None:
