@@ -96,10 +96,11 @@ def inquire(plan: RunPlan) -> Aftermath:
 
     from udt_cluster.cluster.logship import collect_last_words
 
-    lost = look_at_cluster().lost
+    outputs: Mapping[int, str] = {}
     with suppress(RayError, UdtError, OSError):
-        return Aftermath(lost, collect_last_words(plan.record.logs, plan.run, plan.attempt))
-    return Aftermath(lost)
+        outputs = collect_last_words(plan.record.logs, plan.run, plan.attempt)
+    # The nodes last: of a host without power the cluster knows only after a while, and its words are waited for in vain.
+    return Aftermath(look_at_cluster().lost, outputs)
 
 
 @dataclass(frozen=True)
