@@ -85,6 +85,12 @@ class Training:
         """The attempts so far, in order."""
         return [self.read(key) for key in self.keys("attempts/")]
 
+    def checkpoints(self) -> int:
+        """How many checkpoints are complete."""
+        prefix = f"{self._prefix}/runs/{self.id}/"
+        found = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix).get("Contents", [])
+        return sum(entry["Key"].endswith("/COMMIT") for entry in found)
+
     def step(self) -> int:
         """Steps done in the newest attempt, as far as its ranks have said; 0 before the first."""
         signs = self.keys("signs/")
