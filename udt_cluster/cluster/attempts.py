@@ -99,7 +99,7 @@ def inquire(plan: RunPlan) -> Aftermath:
     outputs: Mapping[int, str] = {}
     with suppress(RayError, UdtError, OSError):
         outputs = collect_last_words(plan.record.logs, plan.run, plan.attempt)
-    # The nodes last: of a host without power the cluster knows only after a while, and its words are waited for in vain.
+    # The nodes last: of a host without power the cluster knows only later, and its words are waited for in vain.
     return Aftermath(look_at_cluster().lost, outputs)
 
 
