@@ -50,7 +50,10 @@ class Pictures(Protocol):
     info: StoreInfo
     sample_case: npt.NDArray[np.int32]
     sample_hash: Hashes
-    sample_turned: Hashes
+
+    @property
+    def sample_turned(self) -> Hashes:
+        """Hashes of the turned and mirrored images."""
 
     def read_samples(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         """Images (n, C, H, W) and labels of rows [start, stop)."""
