@@ -84,6 +84,17 @@ class MetricLog:
         """Hand over a PNG; it becomes `pictures/NAME/step-00000012.png` of the run. Returns at once, never raises."""
         self._accept(_Incoming(_now(), step, name=name, png=png))
 
+    def flush(self, timeout: float = 1.0) -> bool:
+        """Wait until the disk has all that was handed over, some hundredths of a second: before a checkpoint counts.
+
+        What a process has flushed is sent by the next one with the same spool, even if this one is killed now.
+
+        Returns:
+            Whether it has; false when the time was up.
+        """
+        with self._state:
+            return self._state.wait_for(lambda: not self._waiting, timeout=timeout)
+
     @property
     def unsent(self) -> int:
         """Points and pictures that MLflow has not confirmed yet."""
@@ -167,7 +178,7 @@ class MetricLog:
             idle = self._stored <= 0
             self._stored += lines - lost
             self._dropped += handed_over - lines + lost
-            if idle or self._stored >= BATCH_POINTS:
+            if idle or self._stored >= BATCH_POINTS or not self._waiting:
                 self._state.notify_all()
 
     def _value(self, item: _Incoming) -> dict[str, Any] | None:

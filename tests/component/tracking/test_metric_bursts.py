@@ -87,6 +87,7 @@ def test_fault_M3_a_burst_that_is_killed_and_comes_again_is_there_once(
             log.log(step, {{"loss": step / 7, "dice": float("nan")}})
             time.sleep(0.0008)
             if step == 500:
+                assert log.flush(10)
                 print("checkpoint", flush=True)
     """
     with subprocess.Popen([sys.executable, "-c", dedent(code)], stdout=subprocess.PIPE, text=True) as process:

@@ -121,6 +121,7 @@ def test_fault_M1_a_disk_that_hangs_holds_nobody_up(
     assert time.monotonic() - began < 1
     assert log.unsent == 1000
     assert log.dropped == 4000
+    assert not log.flush(0.1)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
         assert log.close(timeout=0.5) == 1000

@@ -36,6 +36,16 @@ def test_everything_waits_in_the_spool(tmp_path: Path) -> None:
     assert later.close(timeout=1) == 4
 
 
+def test_what_is_flushed_is_on_the_disk(tmp_path: Path) -> None:
+    log = MetricLog(NOBODY, "r", tmp_path / "spool")
+    assert log.flush(0.0)
+    for step in range(100):
+        log.log(step, {"loss": 0.5})
+    assert log.flush(10)
+    assert [line["step"] for line in lines(tmp_path / "spool")] == list(range(100))
+    assert log.close(timeout=0.1) == 100
+
+
 def test_nothing_to_send_closes_at_once(tmp_path: Path) -> None:
     log = MetricLog(NOBODY, "r", tmp_path / "spool")
     began = time.monotonic()
