@@ -289,7 +289,7 @@ def test_a_text_that_is_no_yaml_is_told_what_was_done(
     assert told(text) == says
 
 
-def test_fault_D10_json_is_called_json(told: Callable[[str, str], list[str]]) -> None:
+def test_json_is_called_json(told: Callable[[str, str], list[str]]) -> None:
     comment = '{\n  // my job\n  "name": "h"}\n'
     assert told(comment, "job.json") == ["2: this is not JSON: a comment; begin it with #, not with //"]
     open_bracket = '{"name": "h",\n "data": {"source": "/d"\n "adapter": "glas"}}'
@@ -308,17 +308,17 @@ def test_fault_D10_json_is_called_json(told: Callable[[str, str], list[str]]) ->
         (b"\xff\xfen\x00", "UTF-16 text, not a job file; save it as UTF-8"),
     ],
 )
-def test_fault_D11_another_kind_of_file_is_named(magic: bytes, kind: str, told: Callable[[bytes], list[str]]) -> None:
+def test_another_kind_of_file_is_named(magic: bytes, kind: str, told: Callable[[bytes], list[str]]) -> None:
     assert [line.rpartition(": ")[2] for line in told(magic)] == [f"this is {kind}"]
 
 
-def test_fault_N20_a_trailing_comma_of_json_does_no_harm(tmp_path: Path) -> None:
+def test_a_trailing_comma_of_json_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"name": "h", "data": {"source": "/d", "adapter": "glas",}, "train": {"epochs": 5,}}')
     assert load_job(path).train.epochs == 5
 
 
-def test_fault_N06_the_example_of_a_name_is_the_files(told: Callable[[str, str], list[str]]) -> None:
+def test_the_example_of_a_name_is_the_files(told: Callable[[str, str], list[str]]) -> None:
     assert told("data: {source: /d, adapter: glas}\n", "My GlaS.yaml") == [
         "1: name: is missing; for example name: my-glas"
     ]
