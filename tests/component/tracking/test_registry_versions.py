@@ -142,4 +142,5 @@ def test_files_that_another_version_has_too_stay(
     model_id = str(entry.source).removeprefix("models:/")
     client.create_model_version(other, entry.source, entry.run_id, entry.tags, await_creation_for=0, model_id=model_id)
     delete_version(name, tracker=tracker)
+    assert client.get_logged_model(model_id).status == LoggedModelStatus.READY
     assert (download(other, tmp_path / "got", tracker=tracker) / "spec.json").is_file()
