@@ -21,8 +21,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
-
 from udt_cluster.cluster import job_index
 from udt_cluster.config.job import Job
 from udt_cluster.errors import VersionError
@@ -188,12 +186,8 @@ class JobRecord:
         where = self.folder / (f"lives/{life:04d}.job.json" if life else "job.json")
         try:
             return Job.from_json(where.read_bytes().decode())
-        except ValidationError as error:
-            raise VersionError(
-                f"job {self.id} was submitted by another version of udt-cluster, whose job files were different; use "
-                "that version, or submit the job anew",
-                [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()],
-            ) from error
+        except VersionError as error:
+            raise VersionError(f"job {self.id}: {error.message}", error.problems) from error
 
     def add_life(self, life: Life, job: Job) -> None:
         """Write what a resumption of the job goes by."""

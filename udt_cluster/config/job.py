@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from udt_cluster.config.combinations import contradictions, worker_counts
 from udt_cluster.config.data import DataConfig
@@ -21,6 +21,7 @@ from udt_cluster.config.sections import RepeatConfig as RepeatConfig
 from udt_cluster.config.sections import ResourcesConfig as ResourcesConfig
 from udt_cluster.config.sections import RetryConfig as RetryConfig
 from udt_cluster.config.sections import TrainConfig as TrainConfig
+from udt_cluster.errors import VersionError
 
 Stage = Literal["prepare", "train", "evaluate", "register"]
 
@@ -97,8 +98,19 @@ class Job(Section):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of :meth:`to_json`."""
-        return cls.model_validate_json(text)
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            VersionError: another version of this package wrote it, whose jobs had other fields.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise VersionError(
+                "it was submitted by another version of udt-cluster, whose job files were different; use that version, "
+                "or submit the job anew",
+                [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()],
+            ) from error
 
     @property
     def hash(self) -> str:
