@@ -149,7 +149,7 @@ def validate(file: JobFile, overrides: Overrides = None, as_json: AsJson = False
             ("name", job.name),
             ("hash", job.hash),
             ("data", f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}"),
-            ("model", job.model.architecture),
+            ("model", job.model.summary),
             ("runs", f"{runs} of at most {job.train.epochs} epochs on {counted(job.resources.workers.max, 'worker')}"),
             ("stages", " > ".join(job.stages)),
         ]

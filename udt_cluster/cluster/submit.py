@@ -46,12 +46,7 @@ def resolve(target: Target, say: Say) -> Target:
 def plan(job: Job, target: Target) -> list[tuple[str, str]]:
     """What a submission would do, as label and text; nothing is started, read or written."""
     runs = [f"fold {fold} seed {seed}" for fold in job.repeat.folds for seed in job.repeat.seeds]
-    model, train = job.model, job.train
-    shape = (
-        f", {model.num_heads} heads, {model.num_layers} layers, width {model.embed_dim}"
-        if model.architecture == "udtransnet"
-        else ""
-    )
+    train = job.train
     return [
         ("job", f"{job.name} (hash {job.hash})"),
         ("target", target.name if target.is_local else f"{target.name}: {target.jobs_api}"),
@@ -60,7 +55,8 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
             "data",
             f"{job.data.adapter} from {job.data.source}, {job.data.size[0]}x{job.data.size[1]}, {job.data.resize}",
         ),
-        ("model", f"{model.architecture}{shape}, skips {', '.join(model.skip_kinds)}"),
+        ("model", job.model.summary),
+        ("takes", _takes(job)),
         (
             "training",
             f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} "
@@ -70,6 +66,15 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
         ("stages", " > ".join(job.stages)),
         ("registers", f"{job.model_name}@{job.register_.alias}" if "register" in job.stages else "nothing"),
     ]
+
+
+def _takes(job: Job) -> str:
+    """What the network takes; channels and classes are taken for granted where only the data can tell them."""
+    from udt_cluster.models import cost, output_channels
+
+    classes = output_channels(1 + (job.data.foreground_count or 1))
+    taken = cost(job.model, in_channels=3 * job.data.channels_per_image, num_classes=classes, size=job.data.size)
+    return f"{taken} of {job.data.size[0]}x{job.data.size[1]}"
 
 
 @dataclass(frozen=True)
