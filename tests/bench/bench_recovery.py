@@ -28,12 +28,12 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.factories import make_store
-from udt_cluster.cluster.attempts import train_run
-from udt_cluster.cluster.backend import WorkerTorchConfig
+from udt_cluster.cluster.driver.attempts import train_run
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import JobRecord, Record, now
 from udt_cluster.cluster.signs import Sign, read_signs, signs_folder
-from udt_cluster.cluster.train import train_worker
+from udt_cluster.cluster.worker.backend import WorkerTorchConfig
+from udt_cluster.cluster.worker.train import train_worker
 from udt_cluster.config.job import Job
 from udt_cluster.data import DataStore, make_splits, save_splits
 from udt_cluster.storage import Location

@@ -96,9 +96,19 @@ def test_each_outside_system_has_one_door(path: Path) -> None:
     assert not strays, f"{module} imports {strays}; their doors are {[DOORS[name.split('.')[0]] for name in strays]}"
 
 
+CLUSTER = {"udt_cluster.cluster.worker": 1, "udt_cluster.cluster.driver": 2, "udt_cluster.cluster.client": 3}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "udt_cluster" / "cluster").rglob("*.py")), ids=module_name)
+def test_within_the_cluster_client_imports_driver_imports_worker(path: Path) -> None:
+    own = CLUSTER.get(module_name(path).rpartition(".")[0], 0)
+    up = [name for name in imports(path) for room, rank in CLUSTER.items() if name.startswith(room) and rank > own]
+    assert not up, f"{module_name(path)} imports {up}"
+
+
 def test_the_rule_sees_a_wrong_import(tmp_path: Path) -> None:
     """The checks above can fail: an upward import and a stray door are found."""
     assert room("udt_cluster.training.loop") == "udt_cluster.training"
-    assert LAYERS[room("udt_cluster.cluster.run")] > LAYERS[room("udt_cluster.training.loop")]
-    sample = ROOT / "udt_cluster" / "cluster" / "run.py"
+    assert LAYERS[room("udt_cluster.cluster.driver.run")] > LAYERS[room("udt_cluster.training.loop")]
+    sample = ROOT / "udt_cluster" / "cluster" / "driver" / "run.py"
     assert "udt_cluster.storage" in imports(sample)

@@ -49,8 +49,8 @@ def prepare(
 
     What is there already is not made again.
     """
-    from udt_cluster.cluster.datasets import prepare_data
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.datasets import prepare_data
+    from udt_cluster.cluster.client.targets import current_target
     from udt_cluster.config.load import load_job
 
     job = load_job(file, overrides or ())
@@ -67,8 +67,8 @@ def prepare(
 @app.command("ls")
 def list_all(target: TargetName = None, as_json: AsJson = False) -> None:
     """List the prepared data sets of a target."""
-    from udt_cluster.cluster.datasets import data_sets
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.datasets import data_sets
+    from udt_cluster.cluster.client.targets import current_target
 
     found = data_sets(current_target(target))
     if as_json:
@@ -102,8 +102,8 @@ def show_one(
     as_json: AsJson = False,
 ) -> None:
     """Show a data set: cases, classes, values."""
-    from udt_cluster.cluster.datasets import show_data
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.datasets import show_data
+    from udt_cluster.cluster.client.targets import current_target
 
     if preview is not None and not preview.absolute().parent.is_dir():
         raise UsageError(f"--preview {preview}: there is no folder {preview.absolute().parent}")
@@ -127,8 +127,8 @@ def remove(
 
     One that an unfinished job or a registered model uses is kept.
     """
-    from udt_cluster.cluster.datasets import remove_data
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.datasets import remove_data
+    from udt_cluster.cluster.client.targets import current_target
 
     confirmed(f"Delete {uri}?", yes=yes)
     found = remove_data(current_target(target), uri)
@@ -152,8 +152,8 @@ def collect(
     That is old versions, and what broken-off preparations left. What an unfinished job or a
     registered model uses stays, and so does what is being prepared now.
     """
-    from udt_cluster.cluster.datasets import collect_data
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.datasets import collect_data
+    from udt_cluster.cluster.client.targets import current_target
     from udt_cluster.config.units import parse_duration
 
     try:

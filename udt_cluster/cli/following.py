@@ -10,8 +10,8 @@ from udt_cluster.cli.reports import progress_line, short, where
 from udt_cluster.errors import INTERRUPTED_EXIT_CODE, UdtError
 
 if TYPE_CHECKING:
-    from udt_cluster.cluster.jobs import JobStatus
-    from udt_cluster.cluster.targets import Target
+    from udt_cluster.cluster.client.jobs import JobStatus
+    from udt_cluster.cluster.client.targets import Target
 
 _ERASE_LINE = "\r\x1b[2K"
 
@@ -54,7 +54,7 @@ def follow_to_end(status: "JobStatus", target: "Target", target_name: str | None
     Raises:
         LeftError: Ctrl-C; the job lives on.
     """
-    from udt_cluster.cluster.jobs import follow
+    from udt_cluster.cluster.client.jobs import follow
 
     lines = ProgressLines()
     try:

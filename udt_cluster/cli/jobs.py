@@ -11,8 +11,8 @@ from udt_cluster.cli.options import AsJson, JobFile, JobId, Overrides, TargetNam
 from udt_cluster.cli.output import ago, confirmed, number, say, show, show_json, show_pairs, show_table
 
 if TYPE_CHECKING:
-    from udt_cluster.cluster.jobs import JobStatus
-    from udt_cluster.cluster.targets import Target
+    from udt_cluster.cluster.client.jobs import JobStatus
+    from udt_cluster.cluster.client.targets import Target
     from udt_cluster.config.job import Job
 
 _SUCCEEDED = "SUCCEEDED"
@@ -51,7 +51,7 @@ def submit(
     The job file is checked first, then the target: its versions, storage, MLflow, and whether its nodes can read
     the data. Nothing is started while there is a problem.
     """
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.targets import current_target
     from udt_cluster.config.load import load_job
 
     chosen = [*(overrides or ()), *([f"stages=[{stages}]"] if stages else [])]
@@ -60,7 +60,7 @@ def submit(
     if dry_run:
         _show_plan(job, place, as_json)
         return
-    from udt_cluster.cluster import jobs
+    from udt_cluster.cluster.client import jobs
 
     status = jobs.submit(job, target=place, job_text=file.read_text(encoding="utf-8-sig"), on_event=say)
     if not as_json:
@@ -73,7 +73,7 @@ def submit(
 
 
 def _show_plan(job: "Job", place: "Target", as_json: bool) -> None:
-    from udt_cluster.cluster.jobs import plan
+    from udt_cluster.cluster.client.jobs import plan
 
     steps = plan(job, place)
     if as_json:
@@ -103,8 +103,8 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List the jobs of a target, the newest first."""
-    from udt_cluster.cluster.jobs import list_jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.jobs import list_jobs
+    from udt_cluster.cluster.client.targets import current_target
 
     found = list_jobs(current_target(target), limit=None if everything else _NEWEST)
     if as_json:
@@ -140,8 +140,8 @@ def status(
     Of each attempt: what it cost, and why it ended. A job whose driver gives no sign of life, and that no cluster
     knows, is LOST.
     """
-    from udt_cluster.cluster.jobs import find_job
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.jobs import find_job
+    from udt_cluster.cluster.client.targets import current_target
 
     place = current_target(target)
     found = find_job(place, job)
@@ -167,8 +167,8 @@ def logs(
 
     It is read from the target's storage, where it is within seconds: it outlives workers, cluster and network.
     """
-    from udt_cluster.cluster import jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client import jobs
+    from udt_cluster.cluster.client.targets import current_target
 
     place = current_target(target)
     found = jobs.find_job(place, job)
@@ -185,8 +185,8 @@ def logs(
 
 def stop(job: JobId, target: TargetName = None, as_json: AsJson = False) -> None:
     """Stop a job. Its checkpoints and what it has logged stay."""
-    from udt_cluster.cluster import jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client import jobs
+    from udt_cluster.cluster.client.targets import current_target
 
     place = current_target(target)
     stopped = jobs.stop(place, jobs.find_job(place, job).id)
@@ -210,8 +210,8 @@ def resume(
     train.checkpoint_every and train.keep may change. A job whose data is not what it was is refused, with the
     difference.
     """
-    from udt_cluster.cluster import jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client import jobs
+    from udt_cluster.cluster.client.targets import current_target
 
     place = current_target(target)
     found = jobs.find_job(place, job)
@@ -234,8 +234,8 @@ def remove(
 
     Its scores go with them. Its MLflow runs and registered models stay.
     """
-    from udt_cluster.cluster import jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client import jobs
+    from udt_cluster.cluster.client.targets import current_target
 
     place = current_target(target)
     found = jobs.find_job(place, job)
@@ -258,8 +258,8 @@ def evaluate(
 
     This is a job of its own, with an id of its own. The test cases of the data set are scored only with --test.
     """
-    from udt_cluster.cluster import jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client import jobs
+    from udt_cluster.cluster.client.targets import current_target
 
     place = current_target(target)
     found = jobs.find_job(place, job)

@@ -21,8 +21,8 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """List versions of models, the newest first."""
-    from udt_cluster.cluster.catalog import models
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.catalog import models
+    from udt_cluster.cluster.client.targets import current_target
 
     found = models(current_target(target), limit=None if everything else _NEWEST)
     if as_json:
@@ -59,8 +59,8 @@ def show_one(
     as_json: AsJson = False,
 ) -> None:
     """Show one version: its scores, data and tags."""
-    from udt_cluster.cluster.catalog import show_model
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.catalog import show_model
+    from udt_cluster.cluster.client.targets import current_target
 
     found = show_model(current_target(target), model)
     if as_json:
@@ -96,8 +96,8 @@ def remove(
 
     The run that made it, with its scores, stays.
     """
-    from udt_cluster.cluster.catalog import remove_model
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.catalog import remove_model
+    from udt_cluster.cluster.client.targets import current_target
 
     confirmed(f"Remove {model} from the registry?", yes=yes)
     removed = remove_model(current_target(target), model, force=force)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from udt_cluster.cli.output import ago, between, coloured, counted, duration, number, say, show, show_pairs, show_table
 
 if TYPE_CHECKING:
-    from udt_cluster.cluster.jobs import JobStatus
+    from udt_cluster.cluster.client.jobs import JobStatus
     from udt_cluster.config.job import Job
     from udt_cluster.errors import UdtError
 
@@ -56,7 +56,7 @@ def submitted(status: "JobStatus", target: str | None) -> None:
 
 def source_seen(job: "Job") -> None:
     """A warning where this machine does not see the job's source; a target's nodes may."""
-    from udt_cluster.cluster.preflight import local_source_problem
+    from udt_cluster.cluster.driver.preflight import local_source_problem
 
     if problem := local_source_problem(job.data.source):
         sentence = problem if problem.endswith("?") else f"{problem}."

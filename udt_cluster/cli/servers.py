@@ -17,8 +17,8 @@ def dashboard(target: TargetName = None, as_json: AsJson = False) -> None:
 
     Those of Ray and of MLflow. The local servers are started if need be.
     """
-    from udt_cluster.cluster.catalog import dashboards
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.catalog import dashboards
+    from udt_cluster.cluster.client.targets import current_target
 
     found = dashboards(current_target(target))
     if as_json:
@@ -32,7 +32,7 @@ def down(as_json: AsJson = False) -> None:
 
     What runs on them is stopped, too. Data, models and records stay.
     """
-    from udt_cluster.cluster.local import down as stop_servers
+    from udt_cluster.cluster.client.local import down as stop_servers
 
     stopped = stop_servers()
     if as_json:

@@ -40,9 +40,9 @@ def check(
     Every case is read, by the code that prepares it. Nothing is prepared or uploaded.
     Exit code 3 when training must not start.
     """
-    from udt_cluster.cluster.datasets import check_data
-    from udt_cluster.cluster.prep import ProgressLine
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client.datasets import check_data
+    from udt_cluster.cluster.client.targets import current_target
+    from udt_cluster.cluster.driver.prep import ProgressLine
 
     if html is not None and not html.absolute().parent.is_dir():
         raise UsageError(f"--html {html}: there is no folder {html.absolute().parent}")

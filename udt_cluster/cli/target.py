@@ -47,7 +47,7 @@ def add(
 
     No secret is kept: credentials are found on the nodes, and Ray's token is read from its file.
     """
-    from udt_cluster.cluster.targets import Target, add_target, use_target
+    from udt_cluster.cluster.client.targets import Target, add_target, use_target
 
     _check_name(name)
     if token_file is not None and not token_file.is_file():
@@ -77,7 +77,7 @@ def _check_name(name: str) -> None:
 @app.command("ls")
 def list_all(as_json: AsJson = False) -> None:
     """List the targets; a star marks the one in use."""
-    from udt_cluster.cluster.targets import current_name, load_targets
+    from udt_cluster.cluster.client.targets import current_name, load_targets
 
     current, found = current_name(), load_targets()
     if as_json:
@@ -101,7 +101,7 @@ def list_all(as_json: AsJson = False) -> None:
 @app.command()
 def use(name: Name, as_json: AsJson = False) -> None:
     """Make a target the one that commands take."""
-    from udt_cluster.cluster.targets import current_name, use_target
+    from udt_cluster.cluster.client.targets import current_name, use_target
 
     use_target(name)
     if as_json:

@@ -56,8 +56,8 @@ def verify_resume(
     Trains the job's network with its recipe for two epochs on a few of its cases; then again, kills a worker, goes on,
     and compares: weights bit for bit, global batches sample by sample. Exit code 1 when they differ.
     """
-    from udt_cluster.cluster import jobs
-    from udt_cluster.cluster.targets import current_target
+    from udt_cluster.cluster.client import jobs
+    from udt_cluster.cluster.client.targets import current_target
     from udt_cluster.config.load import load_job
 
     job = load_job(file, overrides or ())

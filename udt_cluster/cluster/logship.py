@@ -26,6 +26,8 @@ from udt_cluster.storage import Location
 from udt_cluster.storage.patience import finish_within
 
 SOURCE = "source.json"
+DRIVER = "driver"
+"""Stream of the job's driver; those of workers are called `<run>/a<attempt>-r<rank>`."""
 _MARK = b"#udt "
 _PIECE = re.compile(r"\d{8}\.log")
 _LONGEST_PIECE = 1 << 20

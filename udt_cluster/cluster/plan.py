@@ -38,9 +38,9 @@ class RunPlan:
     attempt: int = 0
     """Which attempt at the run this is, counted from 0 over all lives of the job."""
     faults: str = ""
-    """See :mod:`udt_cluster.cluster.failpoints`."""
+    """See :mod:`udt_cluster.cluster.worker.failpoints`."""
     trace: str = ""
-    """Folder for the samples of every step; see :mod:`udt_cluster.cluster.trace`."""
+    """Folder for the samples of every step; see :mod:`udt_cluster.cluster.worker.trace`."""
     train_cases: int = 0
     """So many cases of the fold, the first ones; 0: all."""
     validation_cases: int = 0

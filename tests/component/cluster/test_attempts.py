@@ -19,11 +19,11 @@ import pytest
 
 from tests.factories import make_store
 from udt_cluster.cluster import failures
-from udt_cluster.cluster.attempts import Attempts, RayLaunch, train_run
-from udt_cluster.cluster.elastic import Room, need_of_worker
+from udt_cluster.cluster.driver.attempts import Attempts, RayLaunch, train_run
+from udt_cluster.cluster.driver.elastic import Room, need_of_worker
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import Attempt, JobRecord, Record, now
-from udt_cluster.cluster.trace import global_batches
+from udt_cluster.cluster.worker.trace import global_batches
 from udt_cluster.config.job import Job
 from udt_cluster.data import make_splits, save_splits
 from udt_cluster.errors import JobFailedError

@@ -14,7 +14,7 @@ import pytest
 from data_prep import Died, FileIndex, InProcessExecutor, prepare
 from data_prep.case import CaseError
 from data_prep.phantom import glas
-from udt_cluster.cluster.prep import RayExecutor
+from udt_cluster.cluster.driver.prep import RayExecutor
 from udt_cluster.config.data import DataConfig
 from udt_cluster.storage import Location
 

@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 
 from tests.seeding import MODELS, job_id, record_job, run_id, seed_jobs, seed_mlflow
 from tests.servers.mlflow import MlflowServer
-from udt_cluster.cluster import catalog, job_index, jobs
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster import job_index
+from udt_cluster.cluster.client import catalog, jobs
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.config.load import load_job
 from udt_cluster.errors import UsageError
 from udt_cluster.storage import Location

@@ -181,21 +181,21 @@ class FakeCluster:
 
 # Which functions of the fake stand in for which module of the cluster.
 PLACES = {
-    "udt_cluster.cluster.jobs": (
+    "udt_cluster.cluster.client.jobs": (
         *("plan", "submit", "list_jobs", "find_job", "follow", "logs", "stop", "resume", "remove", "evaluate"),
     ),
-    "udt_cluster.cluster.catalog": ("models", "show_model", "remove_model", "dashboards"),
-    "udt_cluster.cluster.datasets": (
+    "udt_cluster.cluster.client.catalog": ("models", "show_model", "remove_model", "dashboards"),
+    "udt_cluster.cluster.client.datasets": (
         *("check_data", "prepare_data", "data_sets", "show_data", "remove_data", "collect_data"),
     ),
-    "udt_cluster.cluster.local": ("down",),
+    "udt_cluster.cluster.client.local": ("down",),
 }
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, isolated_home: Path) -> FakeCluster:
     """The fake, in the place of the real modules."""
-    import udt_cluster.cluster
+    import udt_cluster.cluster.client
 
     fake = FakeCluster()
     for place, names in PLACES.items():
@@ -203,7 +203,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, isolated_home: Path) -> FakeCluster
         for name in names:
             setattr(module, name, getattr(fake, name))
         monkeypatch.setitem(sys.modules, place, module)
-        monkeypatch.setattr(udt_cluster.cluster, place.rpartition(".")[2], module, raising=False)
+        monkeypatch.setattr(udt_cluster.cluster.client, place.rpartition(".")[2], module, raising=False)
     for variable in ("UDT_TARGET", "UDT_JOBS_API", "UDT_STORAGE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
     return fake

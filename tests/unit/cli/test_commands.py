@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_the_job_alive_and_says_how_to_return(
 ) -> None:
     cluster.known, cluster.updates = [status], [status]
     fails, submit, find = KeyboardInterrupt(), cluster.submit, cluster.find_job
-    module = sys.modules["udt_cluster.cluster.jobs"]
+    module = sys.modules["udt_cluster.cluster.client.jobs"]
 
     def then(first: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -97,7 +97,7 @@ def test_a_refusal_shows_every_difference(cluster: Any, run: Callable[..., Any],
     def refuses(*_: Any, **__: Any) -> Any:
         raise RefusedError("the source is not what it was", ["data version: ab12 -> cd34", "cases: 8 -> 9"])
 
-    sys.modules["udt_cluster.cluster.jobs"].resume = refuses  # type: ignore[attr-defined]
+    sys.modules["udt_cluster.cluster.client.jobs"].resume = refuses  # type: ignore[attr-defined]
     ran = run("resume", "last")
     assert ran.code == 3
     assert "data version: ab12 -> cd34" in ran.err

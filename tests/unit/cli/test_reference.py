@@ -78,5 +78,5 @@ def test_the_fake_cluster_has_the_signatures_of_the_real_one() -> None:
             fake = inspect.signature(getattr(conftest.FakeCluster(), name)).parameters
             wanted = inspect.signature(getattr(real, name)).parameters
             assert [(p.name, p.kind) for p in fake.values()] == [(p.name, p.kind) for p in wanted.values()], name
-    status = import_module("udt_cluster.cluster.jobs").JobStatus
+    status = import_module("udt_cluster.cluster.client.jobs").JobStatus
     assert list(inspect.signature(conftest.FakeStatus).parameters) == list(inspect.signature(status).parameters)

@@ -106,7 +106,7 @@ def test_fault_S2_a_traceback_has_no_values_of_variables(
         held = secret + "!"
         raise RuntimeError(f"length {len(held)}")
 
-    sys.modules["udt_cluster.cluster.jobs"].list_jobs = fails  # type: ignore[attr-defined]
+    sys.modules["udt_cluster.cluster.client.jobs"].list_jobs = fails  # type: ignore[attr-defined]
     ran = run("ls")
     kept = "".join(path.read_text() for path in (isolated_home / "logs").iterdir())
     assert "RuntimeError" in kept

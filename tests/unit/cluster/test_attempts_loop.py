@@ -11,12 +11,12 @@ from ray.exceptions import ActorDiedError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from udt_cluster.cluster import failures
-from udt_cluster.cluster.attempts import DRIVER_LOST, Aftermath, Attempts, outcome, ray_limits
-from udt_cluster.cluster.elastic import Nodes, Room
+from udt_cluster.cluster.driver.attempts import DRIVER_LOST, Aftermath, Attempts, outcome, ray_limits
+from udt_cluster.cluster.driver.elastic import Nodes, Room
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import Attempt, JobRecord, Record, now
-from udt_cluster.cluster.signals import control_location
 from udt_cluster.cluster.signs import Sign, signs_folder
+from udt_cluster.cluster.worker.signals import control_location
 from udt_cluster.config.job import Job
 from udt_cluster.errors import DataError, JobFailedError
 from udt_cluster.storage import Location, write_commit

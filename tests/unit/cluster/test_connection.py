@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.cluster import connection
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.client import connection
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.errors import AuthError, TargetUnreachableError
 
 TOKEN = "0123456789abcdef"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from udt_cluster.cluster.elastic import Growth, Nodes, Resources, Room, choose, fitting
+from udt_cluster.cluster.driver.elastic import Growth, Nodes, Resources, Room, choose, fitting
 
 NEED = {"CPU": 2.0, "GPU": 1.0}
 

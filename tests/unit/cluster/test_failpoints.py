@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from udt_cluster.cluster.failpoints import ACTIONS, FailpointError, Failpoints, Fault, parse_faults
+from udt_cluster.cluster.worker.failpoints import ACTIONS, FailpointError, Failpoints, Fault, parse_faults
 from udt_cluster.errors import UsageError
 
 

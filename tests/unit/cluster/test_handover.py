@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from udt_cluster.cluster import handover
-from udt_cluster.cluster.handover import InDoubtError, hand_over
+from udt_cluster.cluster.client import handover
+from udt_cluster.cluster.client.handover import InDoubtError, hand_over
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.cluster.record import JobRecord
-from udt_cluster.cluster.targets import Target
 from udt_cluster.errors import JobFailedError, RefusedError, TargetUnreachableError
 from udt_cluster.storage import Location
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 import ray.util
 
-from udt_cluster.cluster.interface import interface_of, use_interface_of_node
+from udt_cluster.cluster.worker.interface import interface_of, use_interface_of_node
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])

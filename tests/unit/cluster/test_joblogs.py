@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from udt_cluster.cluster import joblogs, states
-from udt_cluster.cluster.joblogs import read
+from udt_cluster.cluster.client import joblogs, states
+from udt_cluster.cluster.client.joblogs import read
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.cluster.logship import SOURCE, piece_name
 from udt_cluster.cluster.record import FORMAT, RUNNING, SUCCEEDED, JobRecord, Record, State, now_exactly
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError
 from udt_cluster.storage import Location

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from udt_cluster.cluster import local
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.client import local
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.config.home import read_state, write_state
 
 LOCAL = Target("local")

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from udt_cluster.cluster.joblogs import LogReader, readable
+from udt_cluster.cluster.client.joblogs import LogReader, readable
 from udt_cluster.cluster.logship import SOURCE, Piecewise, Tail, collect_rest, piece_name, split_piece
 from udt_cluster.errors import StorageUnreachableError
 from udt_cluster.storage import Location
@@ -156,7 +156,7 @@ Setting up process group for: env:// [rank=0, world_size=2]
 (TrainController pid=10355) [State Transition] INITIALIZING -> SCHEDULING.
 2026-11-23 04:00:44,675\tINFO job_manager.py:581 -- Runtime env is setting up.
 (raylet) A worker died or was killed while executing a task by an unexpected system error.
-Running entrypoint for job glas-udtransnet-9ce68e27: python -m udt_cluster.cluster.run
+Running entrypoint for job glas-udtransnet-9ce68e27: python -m udt_cluster.cluster.driver.run
 [2026-11-23 04:01:21,623 E 10355 10388] core_worker.cc:2465: Actor with class name: 'PreemptionWatcher'
 /x/site-packages/ray/data/options.py:436: RayDeprecationWarning: `exclude_resources` is deprecated.
   self.exclude_resources = exclude_resources

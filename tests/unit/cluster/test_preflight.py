@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from udt_cluster.cluster.preflight import PACKAGES, NodeReport, gpus_per_worker, judge, versions
+from udt_cluster.cluster.driver.preflight import PACKAGES, NodeReport, gpus_per_worker, judge, versions
 from udt_cluster.config.job import Job
 
 VERSIONS = dict.fromkeys(PACKAGES, "1.0")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import udt_cluster.tracking
-from udt_cluster.cluster import reaper
-from udt_cluster.cluster.reaper import Ended, reap
+from udt_cluster.cluster.client import reaper
+from udt_cluster.cluster.client.reaper import Ended, reap
 from udt_cluster.cluster.record import FAILED, LOST, RUNNING, STOPPED, SUCCEEDED, JobRecord
 from udt_cluster.storage import Location
 from udt_cluster.tracking import EndedRuns

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.cluster.jobs import find_job, remove
+from udt_cluster.cluster.client.jobs import find_job, remove
+from udt_cluster.cluster.client.states import ClusterView
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.cluster.record import (
     RUNNING,
     Attempt,
@@ -14,8 +16,6 @@ from udt_cluster.cluster.record import (
     State,
     list_records,
 )
-from udt_cluster.cluster.states import ClusterView
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError, UsageError
 from udt_cluster.storage import Location
@@ -75,7 +75,9 @@ def test_a_lost_job_can_be_removed_whole(storage: Location) -> None:
 
 def test_a_running_job_is_not_removed(storage: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
-    monkeypatch.setattr("udt_cluster.cluster.jobs.look", lambda target: ClusterView({"acdc-00000001": "RUNNING"}))
+    monkeypatch.setattr(
+        "udt_cluster.cluster.client.jobs.look", lambda target: ClusterView({"acdc-00000001": "RUNNING"})
+    )
     with pytest.raises(RefusedError, match="stop it first"):
         remove(Target("local", storage=storage.uri), "last")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.factories import make_store
-from udt_cluster.cluster import datasets
-from udt_cluster.cluster.targets import LOCAL, Target
+from udt_cluster.cluster.client import datasets
+from udt_cluster.cluster.client.targets import LOCAL, Target
 from udt_cluster.data import DataStore
 from udt_cluster.errors import CorruptError, DataError
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from udt_cluster.cluster import resumption
-from udt_cluster.cluster.handover import InDoubtError
-from udt_cluster.cluster.heartbeat import LOST_SECONDS, silence
-from udt_cluster.cluster.jobs import resume as resume_job
+from udt_cluster.cluster.client import resumption
+from udt_cluster.cluster.client.handover import InDoubtError
+from udt_cluster.cluster.client.jobs import resume as resume_job
+from udt_cluster.cluster.client.resumption import changed, differences, resume
+from udt_cluster.cluster.client.submit import Source
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.driver.heartbeat import LOST_SECONDS, silence
 from udt_cluster.cluster.record import (
     FAILED,
     FORMAT,
@@ -23,9 +26,6 @@ from udt_cluster.cluster.record import (
     Record,
     State,
 )
-from udt_cluster.cluster.resumption import changed, differences, resume
-from udt_cluster.cluster.submit import Source
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFileError, RefusedError, TargetUnreachableError, VersionError
 from udt_cluster.storage import Location

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.cluster import signals
-from udt_cluster.cluster.signals import ControlReader, Interruption, ask_to_stop, install_sigterm_handler
+from udt_cluster.cluster.worker import signals
+from udt_cluster.cluster.worker.signals import ControlReader, Interruption, ask_to_stop, install_sigterm_handler
 from udt_cluster.storage import Location
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.cluster import states
-from udt_cluster.cluster.heartbeat import LOST_SECONDS, Heartbeat
-from udt_cluster.cluster.jobs import find_job, follow, list_jobs
+from udt_cluster.cluster.client import states
+from udt_cluster.cluster.client.jobs import find_job, follow, list_jobs
+from udt_cluster.cluster.client.states import ClusterView, judge, look, look_at
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.driver.heartbeat import LOST_SECONDS, Heartbeat
 from udt_cluster.cluster.record import (
     FAILED,
     FORMAT,
@@ -21,8 +23,6 @@ from udt_cluster.cluster.record import (
     Record,
     State,
 )
-from udt_cluster.cluster.states import ClusterView, judge, look, look_at
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import VersionError
 from udt_cluster.storage import Location
@@ -118,8 +118,8 @@ def test_fault_H1_a_cluster_that_does_not_answer_makes_a_silent_job_lost(
 
 def test_fault_H1_who_follows_a_job_is_told_that_it_is_lost(record: JobRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = Target("lab", jobs_api=NOBODY, tracking=None, storage=record.storage.uri)
-    monkeypatch.setattr("udt_cluster.cluster.states.LOST_SECONDS", 1.5)
-    monkeypatch.setattr("udt_cluster.cluster.jobs._POLL_SECONDS", 0.1)
+    monkeypatch.setattr("udt_cluster.cluster.client.states.LOST_SECONDS", 1.5)
+    monkeypatch.setattr("udt_cluster.cluster.client.jobs._POLL_SECONDS", 0.1)
     record.write_alive(0)
     seen: list[str] = []
     assert follow(gone, record.id, on_update=lambda status: seen.append(status.state)).state == LOST
@@ -160,7 +160,7 @@ def test_fault_H1_a_driver_whose_head_is_gone_gives_no_more_signs(
 ) -> None:
     called: list[str] = []
     heart = Heartbeat(record, 0, ended=called.append, every=0.02)
-    monkeypatch.setattr("udt_cluster.cluster.heartbeat.os.getppid", lambda: 1)
+    monkeypatch.setattr("udt_cluster.cluster.driver.heartbeat.os.getppid", lambda: 1)
     heart._thread.join(5.0)
     assert called == ["the cluster that started this driver is gone"]
     assert not heart._thread.is_alive()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from udt_cluster.cluster.targets import Target, add_target, current_target, load_targets, use_target
+from udt_cluster.cluster.client.targets import Target, add_target, current_target, load_targets, use_target
 from udt_cluster.config.home import udt_home
 from udt_cluster.errors import UsageError
 

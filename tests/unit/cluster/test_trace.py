@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from udt_cluster.cluster.trace import TracedLoader, differing_steps, global_batches
+from udt_cluster.cluster.worker.trace import TracedLoader, differing_steps, global_batches
 from udt_cluster.storage import Location
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from udt_cluster.cli.verify import worker_counts
-from udt_cluster.cluster.verify import Check, Ended, Verdict, enough_cases, same_batches, same_bits, short_job
+from udt_cluster.cluster.driver.verify import Check, Ended, Verdict, enough_cases, same_batches, same_bits, short_job
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError, UsageError
 

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from udt_cluster.cluster.watchdog import HANG_EXIT_CODE, Watchdog
+from udt_cluster.cluster.worker.watchdog import HANG_EXIT_CODE, Watchdog
 
 
 class Ends:
@@ -58,7 +58,7 @@ def test_a_report_that_hangs_itself_does_not_keep_the_process() -> None:
 def test_the_stacks_of_all_threads_are_written_before_the_end() -> None:
     program = """
 import threading
-from udt_cluster.cluster.watchdog import Watchdog
+from udt_cluster.cluster.worker.watchdog import Watchdog
 def stuck_in_a_step(): threading.Event().wait()
 dog = Watchdog(0.2, on_hang=lambda seconds: None, start_seconds=0.2)
 stuck_in_a_step()

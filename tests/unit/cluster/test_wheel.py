@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import udt_cluster
-from udt_cluster.cluster.wheel import build_wheel
+from udt_cluster.cluster.client.wheel import build_wheel
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import JobRecord
-from udt_cluster.cluster.reporter import JobReporter
-from udt_cluster.cluster.train import WatchedLoader, identity_of
+from udt_cluster.cluster.worker.reporter import JobReporter
+from udt_cluster.cluster.worker.train import WatchedLoader, identity_of
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location
 

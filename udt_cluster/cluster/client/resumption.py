@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from udt_cluster.cluster.handover import InDoubtError, hand_over
-from udt_cluster.cluster.preflight import versions
+from udt_cluster.cluster.client.handover import InDoubtError, hand_over
+from udt_cluster.cluster.client.submit import Say, await_preflight, leaves_here, look_at_source, ready
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.driver.preflight import versions
 from udt_cluster.cluster.record import FAILED, PENDING, TERMINAL, JobRecord, Life, State, now
-from udt_cluster.cluster.submit import Say, await_preflight, leaves_here, look_at_source, ready
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.config.load import load_job
 from udt_cluster.errors import JobFileError, RefusedError, UdtError

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udt_cluster.cluster import local
-from udt_cluster.cluster.connection import api_errors, check, connect
-from udt_cluster.cluster.handover import InDoubtError, hand_over, job_state
-from udt_cluster.cluster.joblogs import readable
-from udt_cluster.cluster.preflight import local_source_problem, versions
+from udt_cluster.cluster.client import local
+from udt_cluster.cluster.client.connection import api_errors, check, connect
+from udt_cluster.cluster.client.handover import InDoubtError, hand_over, job_state
+from udt_cluster.cluster.client.joblogs import readable
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.driver.preflight import local_source_problem, versions
 from udt_cluster.cluster.record import FAILED, FORMAT, TERMINAL, JobRecord, Record, now_exactly
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, RefusedError, UdtError, UnreachableError
 from udt_cluster.storage import Location, probe
@@ -236,7 +236,7 @@ def _record(
 
 def _git_sha() -> str:
     """Commit of the checkout that this code runs from; empty when it was installed."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return ""
     answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
 
-from udt_cluster.cluster.interface import use_interface_of_node
-from udt_cluster.cluster.signals import install_sigterm_handler
+from udt_cluster.cluster.worker.interface import use_interface_of_node
+from udt_cluster.cluster.worker.signals import install_sigterm_handler
 
 
 class WorkerBackend(_TorchBackend):  # type: ignore[misc]

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from udt_cluster.cluster import local
-from udt_cluster.cluster.connection import check
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.client import local
+from udt_cluster.cluster.client.connection import check
+from udt_cluster.cluster.client.targets import Target
 
 
 def models(target: Target, *, limit: int | None = None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.errors import AuthError, TargetUnreachableError
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from udt_cluster.cluster.connection import api_errors, connect
+from udt_cluster.cluster.client.connection import api_errors, connect
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.client.wheel import build_wheel
 from udt_cluster.cluster.record import JOB_VARIABLE, LIFE_VARIABLE, STORAGE_VARIABLE, JobRecord
-from udt_cluster.cluster.targets import Target
-from udt_cluster.cluster.wheel import build_wheel
 from udt_cluster.errors import JobFailedError, RefusedError, TargetUnreachableError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-ENTRYPOINT = "python -m udt_cluster.cluster.run"
+ENTRYPOINT = "python -m udt_cluster.cluster.driver.run"
 _SECONDS = 40.0
 _PAUSE = 0.5
 _KEY = "udt_key"

@@ -6,11 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cluster import jobs, local
-from udt_cluster.cluster.catalog import models
+from udt_cluster.cluster.client import jobs, local
+from udt_cluster.cluster.client.catalog import models
+from udt_cluster.cluster.client.submit import leaves_here, look_at_source
+from udt_cluster.cluster.client.targets import LOCAL, Target
 from udt_cluster.cluster.record import LOST, TERMINAL, JobRecord, data_folder
-from udt_cluster.cluster.submit import leaves_here, look_at_source
-from udt_cluster.cluster.targets import LOCAL, Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import DataError, RefusedError, UsageError
 from udt_cluster.storage import Location, read_commit

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from udt_cluster.cluster.attempts import train_run
+from udt_cluster.cluster.driver.attempts import train_run
+from udt_cluster.cluster.driver.stages import PreparedData, Scope
 from udt_cluster.cluster.plan import RunPlan
-from udt_cluster.cluster.stages import PreparedData, Scope
-from udt_cluster.cluster.trace import Batches, differing_steps, global_batches
+from udt_cluster.cluster.worker.trace import Batches, differing_steps, global_batches
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, RefusedError, UdtError
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from udt_cluster.cluster.failpoints import VARIABLE, parse_faults
+from udt_cluster.cluster.driver.preflight import gpus_per_worker
 from udt_cluster.cluster.plan import RunPlan
-from udt_cluster.cluster.preflight import gpus_per_worker
 from udt_cluster.cluster.record import JobRecord, Life, Record, data_folder
+from udt_cluster.cluster.worker.failpoints import VARIABLE, parse_faults
 from udt_cluster.config.job import Job
 from udt_cluster.errors import DataError, JobFailedError, TrackingUnreachableError
 from udt_cluster.storage import Location, read_commit
@@ -160,7 +160,7 @@ def _refuse_absent_folds(job: Job, folds: int) -> None:
 
 def _bring_in(scope: Scope, say: Say) -> "Prepared":
     from data_prep import Prepared
-    from udt_cluster.cluster.prep import prepare_on_ray
+    from udt_cluster.cluster.driver.prep import prepare_on_ray
 
     if not scope.prepared_before():
         return prepare_on_ray(scope.job.data, scope.storage, say)
@@ -223,7 +223,7 @@ def _child_run(plan: RunPlan) -> str:
 
 def train(scope: Scope, prepared: PreparedData, say: Say) -> TrainedRuns:
     """Train every fold and seed, one after the other; a job that only scores takes the runs as they are."""
-    from udt_cluster.cluster.attempts import train_run
+    from udt_cluster.cluster.driver.attempts import train_run
 
     plans = plan_runs(scope, prepared)
     if scope.meta.evaluates:
@@ -285,7 +285,7 @@ def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) 
     """Score every run on the cases that its fold held out, and on the test cases if the job says so."""
     import ray
 
-    from udt_cluster.cluster.score import score_run
+    from udt_cluster.cluster.driver.score import score_run
 
     cores = min(scope.job.resources.workers.max * scope.job.resources.cpus_per_worker, _cores_of_largest_node())
     task: Any = ray.remote(num_cpus=cores, num_gpus=scope.gpus, max_retries=1)(score_run)
@@ -323,7 +323,7 @@ def register(scope: Scope, prepared: PreparedData, runs: TrainedRuns, scores: Sc
     """Put the best run, or the ensemble of all, into the registry and move the alias to it."""
     import ray
 
-    from udt_cluster.cluster.score import register_runs
+    from udt_cluster.cluster.driver.score import register_runs
 
     wanted = scope.job.register_
     chosen = [plan for plan in runs.plans if wanted.what == "ensemble" or plan.run == scores.best()]

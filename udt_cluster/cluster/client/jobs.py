@@ -7,11 +7,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from udt_cluster.cluster import joblogs, local, resumption
-from udt_cluster.cluster import submit as submission
-from udt_cluster.cluster.connection import api_errors, connect
-from udt_cluster.cluster.handover import job_state
-from udt_cluster.cluster.reaper import Ended, reap
+from udt_cluster.cluster.client import joblogs, local, resumption
+from udt_cluster.cluster.client import submit as submission
+from udt_cluster.cluster.client.connection import api_errors, connect
+from udt_cluster.cluster.client.handover import job_state
+from udt_cluster.cluster.client.reaper import Ended, reap
+from udt_cluster.cluster.client.states import ClusterView, judge, look, look_at
+from udt_cluster.cluster.client.submit import Purpose, plan
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.cluster.record import (
     LOST,
     PENDING,
@@ -24,9 +27,6 @@ from udt_cluster.cluster.record import (
     matching_records,
     now,
 )
-from udt_cluster.cluster.states import ClusterView, judge, look, look_at
-from udt_cluster.cluster.submit import Purpose, plan
-from udt_cluster.cluster.targets import Target
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, RefusedError, UnreachableError, UsageError, VersionError
 from udt_cluster.storage import Location, in_threads
@@ -89,7 +89,7 @@ class JobStatus:
 
 
 def submit(job: Job, *, target: Target, job_text: str, on_event: Callable[[str], None]) -> JobStatus:
-    """Submit a job; see :func:`udt_cluster.cluster.submit.submit`."""
+    """Submit a job; see :func:`udt_cluster.cluster.client.submit.submit`."""
     record = submission.submit(job, target=target, job_text=job_text, say=on_event)
     return _handed_over(target, record)
 
@@ -97,7 +97,7 @@ def submit(job: Job, *, target: Target, job_text: str, on_event: Callable[[str],
 def verify_resume(
     job: Job, workers: tuple[int, ...], *, target: Target, job_text: str, on_event: Callable[[str], None]
 ) -> JobStatus:
-    """Submit a proof that the job's training survives a kill; see :mod:`udt_cluster.cluster.verify`.
+    """Submit a proof that the job's training survives a kill; see :mod:`udt_cluster.cluster.driver.verify`.
 
     Args:
         job: The job.
@@ -115,7 +115,7 @@ def verify_resume(
 
 
 def resume(target: Target, job_id: str, *, overrides: Sequence[str], on_event: Callable[[str], None]) -> JobStatus:
-    """Let a job that failed, was stopped or is lost go on; see :func:`udt_cluster.cluster.resumption.resume`.
+    """Let a job that failed, was stopped or is lost go on; see :func:`udt_cluster.cluster.client.resumption.resume`.
 
     Raises:
         RefusedError: it still runs, or it has succeeded.
@@ -213,7 +213,7 @@ def follow(target: Target, job_id: str, *, on_update: Callable[[JobStatus], None
 
 
 def logs(target: Target, job_id: str, *, follow: bool, rank: int | None = 0) -> Iterator[str]:
-    """What a job has written; see :func:`udt_cluster.cluster.joblogs.read`."""
+    """What a job has written; see :func:`udt_cluster.cluster.client.joblogs.read`."""
     return joblogs.read(_record(target, job_id), _known(target), follow=follow, rank=rank)
 
 

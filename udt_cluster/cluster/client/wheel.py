@@ -49,7 +49,7 @@ def _wheel_bytes() -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     return {
         str(path.relative_to(root)): path.read_bytes()
         for package in _PACKAGES

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster import failures
-from udt_cluster.cluster.elastic import GROW_SECONDS, LOOK_SECONDS, Growth, Room, look_at_cluster, need_of_worker
+from udt_cluster.cluster.driver.elastic import GROW_SECONDS, LOOK_SECONDS, Growth, Room, look_at_cluster, need_of_worker
 from udt_cluster.cluster.failures import Decision, Failure
 from udt_cluster.cluster.plan import RunPlan, scratch_folder
 from udt_cluster.cluster.record import Attempt, now
-from udt_cluster.cluster.signals import ask_to_stop
 from udt_cluster.cluster.signs import Sign, read_signs, signs_folder, traces_of
-from udt_cluster.cluster.train import train_worker
+from udt_cluster.cluster.worker.signals import ask_to_stop
+from udt_cluster.cluster.worker.train import train_worker
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, UdtError
 from udt_cluster.storage import Location
@@ -120,7 +120,7 @@ class Attempts:
         inquire: Asks the cluster about an attempt that failed.
         say: Told of every failure.
         sleep: As in :mod:`time`.
-        grow_seconds: See :mod:`udt_cluster.cluster.elastic`.
+        grow_seconds: See :mod:`udt_cluster.cluster.driver.elastic`.
         look_seconds: Between two looks at a running attempt.
     """
 
@@ -332,7 +332,7 @@ class RayLaunch:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        from udt_cluster.cluster.backend import WorkerTorchConfig
+        from udt_cluster.cluster.worker.backend import WorkerTorchConfig
 
         os.environ.update(ray_limits(self._hang))
         scratch = scratch_folder()

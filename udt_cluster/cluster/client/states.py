@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from udt_cluster.cluster.connection import api_errors, connect
-from udt_cluster.cluster.handover import job_state
-from udt_cluster.cluster.heartbeat import LOST_SECONDS, silence
+from udt_cluster.cluster.client.connection import api_errors, connect
+from udt_cluster.cluster.client.handover import job_state
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.driver.heartbeat import LOST_SECONDS, silence
 from udt_cluster.cluster.record import FAILED, LOST, STOPPED, TERMINAL, JobRecord, State
-from udt_cluster.cluster.targets import Target
 from udt_cluster.errors import TargetUnreachableError
 
 

@@ -1,6 +1,6 @@
 """What every rank of a training run does: build all that it needs from the plan, and fit, under watch.
 
-The driver's side is :mod:`udt_cluster.cluster.attempts`.
+The driver's side is :mod:`udt_cluster.cluster.driver.attempts`.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster import failures
-from udt_cluster.cluster.failpoints import Failpoints
 from udt_cluster.cluster.plan import RunPlan
-from udt_cluster.cluster.signals import ControlReader, Interruption, announced_preemption
 from udt_cluster.cluster.signs import Sign, SignWriter, signs_folder
-from udt_cluster.cluster.watchdog import Watchdog
+from udt_cluster.cluster.worker.failpoints import Failpoints
+from udt_cluster.cluster.worker.signals import ControlReader, Interruption, announced_preemption
+from udt_cluster.cluster.worker.watchdog import Watchdog
 from udt_cluster.config.job import Job
 from udt_cluster.errors import RefusedError
 from udt_cluster.storage import Location
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from udt_cluster.cluster.trace import TracedLoader
+    from udt_cluster.cluster.worker.trace import TracedLoader
     from udt_cluster.data import DataStore, EvalLoader, Normalization, TrainLoader
     from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints
     from udt_cluster.training.protocols import Batch
@@ -71,7 +71,7 @@ def _train(plan: RunPlan, signs: SignWriter) -> None:
     import ray.train
     import ray.train.torch
 
-    from udt_cluster.cluster.reporter import JobReporter
+    from udt_cluster.cluster.worker.reporter import JobReporter
     from udt_cluster.training import DeepSpeedEngine, fit
 
     context, job = ray.train.get_context(), plan.job()
@@ -102,7 +102,7 @@ def _train(plan: RunPlan, signs: SignWriter) -> None:
 
 
 def _traced(loader: "TrainLoader", plan: RunPlan, here: Place) -> "TrainLoader | TracedLoader":
-    from udt_cluster.cluster.trace import TracedLoader
+    from udt_cluster.cluster.worker.trace import TracedLoader
 
     if not plan.trace:
         return loader

@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from udt_cluster.cluster import preflight, stages, verify
-from udt_cluster.cluster.heartbeat import Heartbeat
-from udt_cluster.cluster.joblogs import DRIVER
-from udt_cluster.cluster.logship import Shipper, ship_own_output
+from udt_cluster.cluster.driver import preflight, stages, verify
+from udt_cluster.cluster.driver.heartbeat import Heartbeat
+from udt_cluster.cluster.logship import DRIVER, Shipper, ship_own_output
 from udt_cluster.cluster.plan import PATIENCE_SECONDS
 from udt_cluster.cluster.record import (
     FAILED,

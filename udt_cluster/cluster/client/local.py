@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from udt_cluster.cluster.targets import Target
+from udt_cluster.cluster.client.targets import Target
 from udt_cluster.config.home import read_state, udt_home, write_state
 from udt_cluster.errors import TargetUnreachableError, TrackingUnreachableError
 

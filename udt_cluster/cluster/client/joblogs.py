@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from udt_cluster.cluster.connection import api_errors, connect
-from udt_cluster.cluster.handover import job_state
-from udt_cluster.cluster.logship import SOURCE, piece_name, split_piece
+from udt_cluster.cluster.client.connection import api_errors, connect
+from udt_cluster.cluster.client.handover import job_state
+from udt_cluster.cluster.client.states import judge, look_at
+from udt_cluster.cluster.client.targets import Target
+from udt_cluster.cluster.logship import DRIVER, SOURCE, piece_name, split_piece
 from udt_cluster.cluster.record import TERMINAL, JobRecord
-from udt_cluster.cluster.states import judge, look_at
-from udt_cluster.cluster.targets import Target
 from udt_cluster.errors import RefusedError, TargetUnreachableError
 from udt_cluster.storage import Entry, Location, in_threads
 
-DRIVER = "driver"
 _PIECE = re.compile(r"(?P<stream>.+)/(?P<number>\d{8})\.log")
 _WORKER = re.compile(r"(?P<run>[^/]+)/a(?P<attempt>\d+)-r(?P<rank>\d+)")
 _AT_ONCE = 32
