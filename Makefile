@@ -31,9 +31,9 @@ $(SWIFT_VENV)/.ready: infra/swift-requirements.txt
 quickstart: setup ## the whole job on phantoms, to a registered model; DATA=FOLDER takes real ACDC data
 	@bash infra/quickstart.sh "$(DATA)"
 
-# Unit and component tests share the cores; a job end to end has them to itself. With ARGS a half may select nothing.
+# Unit and component tests share the cores, the longest first; a job end to end has them to itself. With ARGS a half may select nothing.
 define run_tests
-	$(BIN)/python -m pytest -m $(1) -n 2 --dist loadgroup $(REQUIRE) $(ARGS) tests/unit tests/component || [ $$? -eq 5 -a -n "$(ARGS)" ]
+	$(BIN)/python -m pytest -m $(1) -n 2 --dist loadgroup $(REQUIRE) $(ARGS) tests/component tests/unit || [ $$? -eq 5 -a -n "$(ARGS)" ]
 	$(BIN)/python -m pytest -m $(1) $(REQUIRE) $(ARGS) tests/e2e || [ $$? -eq 5 -a -n "$(ARGS)" ]
 endef
 

@@ -104,12 +104,10 @@ def test_fault_H2_a_lost_reply_and_a_cluster_without_an_agent_make_exactly_one_j
     assert len(of_this_job) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moments",
-    [
-        ("handed over", "refused", "left"),
-        pytest.param(("training", "placed", "handed over") * 7, marks=pytest.mark.slow),
-    ],
+    [("handed over", "refused", "left"), ("training", "placed", "handed over") * 7],
     ids=["three", "twenty-one"],
 )
 def test_fault_Z5_nothing_is_left_of_jobs_that_were_stopped_left_or_refused(
@@ -160,6 +158,7 @@ def job_folders(udt: CommandLine) -> set[str]:
     return {path.name for kind in ("jobs", "runs") for path in (store / kind).glob("*") if any(path.rglob("*.*"))}
 
 
+@pytest.mark.slow
 def test_fault_H1_a_driver_that_was_killed_is_seen_and_its_last_words_are_kept(
     udt: CommandLine, glas: list[str]
 ) -> None:

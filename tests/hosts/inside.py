@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 _SPACES = {"mnt": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000, "pid": 0x20000000}
 
 
-def boot(name: str, disk: str, disk_size: str, memory_size: str, shared: str) -> None:
+def boot(name: str, disk: str, disk_size: str, memory_size: str, *shared: str) -> None:
     """Make a host and print the process id that its pid 1 has outside.
 
     Args:
@@ -28,7 +28,7 @@ def boot(name: str, disk: str, disk_size: str, memory_size: str, shared: str) ->
         disk: Folder that the host sees as its own /tmp.
         disk_size: Size of a memory disk to be there instead, such as `64m`; empty for the folder.
         memory_size: Size of the host's /dev/shm.
-        shared: Folder that is at the same place on every host.
+        shared: Folders that are at the same place on every host.
     """
     _check(_LIBC.unshare(sum(_SPACES.values())))
     reader, writer = os.pipe()
@@ -49,8 +49,8 @@ def boot(name: str, disk: str, disk_size: str, memory_size: str, shared: str) ->
     _reap()
 
 
-def _mount(disk: str, disk_size: str, memory_size: str, shared: str) -> None:
-    kept = os.open(shared, os.O_DIRECTORY)
+def _mount(disk: str, disk_size: str, memory_size: str, shared: Sequence[str]) -> None:
+    kept = {folder: os.open(folder, os.O_DIRECTORY) for folder in shared}
     small = ["-t", "tmpfs", "-o", f"size={disk_size},mode=1777", "tmpfs"]
     for arguments in (
         ["--make-rprivate", "/"],
@@ -60,11 +60,11 @@ def _mount(disk: str, disk_size: str, memory_size: str, shared: str) -> None:
         [*(small if disk_size else ["--bind", disk]), "/tmp"],
     ):
         subprocess.run(["mount", *arguments], check=True)
-    Path(shared).mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["mount", "--no-canonicalize", "--bind", f"/proc/self/fd/{kept}", shared], check=True, pass_fds=[kept]
-    )
-    os.close(kept)
+    for folder, number in kept.items():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        bind = ["mount", "--no-canonicalize", "--bind", f"/proc/self/fd/{number}", folder]
+        subprocess.run(bind, check=True, pass_fds=[number])
+        os.close(number)
 
 
 def _reap() -> None:

@@ -28,6 +28,8 @@ import psutil
 
 from tests.servers.process import ServerProcess
 
+_REPOSITORY = Path(__file__).parents[2]
+"""The code and its virtual environment, which may lie below the /tmp that each host has of its own."""
 _INSIDE = [sys.executable, "-I", "-S", str(Path(__file__).with_name("inside.py"))]
 _networks = count()
 
@@ -125,7 +127,7 @@ class Namespace:
         disk = self.folder / "tmp"
         disk.mkdir(parents=True, exist_ok=True)
         disk.chmod(0o1777)
-        command = [*_INSIDE, "boot", self.name, str(disk), self.disk, self.memory, str(self.shared)]
+        command = [*_INSIDE, "boot", self.name, str(disk), self.disk, self.memory, str(self.shared), str(_REPOSITORY)]
         # A child that was asked to die with its parent dies with the thread that started it: use the main thread.
         self._holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_killed_with_us)
         assert self._holder.stdout is not None

@@ -204,6 +204,7 @@ def undisturbed(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Trial
     return trial
 
 
+@pytest.mark.slow
 def test_fault_C5_a_killed_worker_costs_the_steps_since_the_checkpoint_and_nothing_else(
     story: Trial, undisturbed: Trial
 ) -> None:

@@ -86,7 +86,7 @@ def test_fault_c5_two_ranks_cut_within_epochs_end_bit_for_bit_as_if_they_had_not
         # Each step once but those that nobody had committed when all ranks were lost: at most the last one.
         assert stopped["samples"] + lost["samples"][:2] == whole["samples"][:3]
         assert rest["samples"] == whole["samples"][-len(rest["samples"]) :]
-        assert len(rest["samples"]) in (3, 4)
+        assert 3 <= len(rest["samples"]) <= 6
         assert [rest["warnings"], rest["attempt"]] == [[], 2]
     assert len({found[stage]["lives"][2]["weights"] for found in on_two["stages"]}) == 1
 
@@ -146,7 +146,7 @@ def test_fault_c5_killed_within_epoch_3_it_ends_as_if_nothing_had_happened(on_on
     assert found["train_loss"] == expected["train_loss"]
     assert found["epochs"] == [1, 2, 3, 4]
     assert found["samples"] == expected["samples"][-len(found["samples"]) :]
-    assert len(found["samples"]) in (3, 4)
+    assert 3 <= len(found["samples"]) <= 6, "from the newest checkpoint that was complete"
 
 
 @pytest.mark.component
