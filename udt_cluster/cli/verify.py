@@ -85,8 +85,10 @@ def worker_counts(job: "Job", *, workers: int | None, resume_with: list[int] | N
     Raises:
         UsageError: a number that cannot share the job's global batch.
     """
+    from udt_cluster.config.combinations import sharing
+
     first = workers or job.worker_counts[-1]
-    possible = [number for number in range(1, _MOST_WORKERS + 1) if _shares(job, number)]
+    possible = sharing(job.train, range(1, _MOST_WORKERS + 1))
     others = [number for number in possible if number < first][-1:] or [number for number in possible if number > first]
     counts = (first, *(resume_with or (first, *others[:1])))
     for number in counts:
@@ -96,11 +98,6 @@ def worker_counts(job: "Job", *, workers: int | None, resume_with: list[int] | N
                 f"or more for each; possible: {', '.join(map(str, possible))}"
             )
     return counts
-
-
-def _shares(job: "Job", number: int) -> bool:
-    batch, micro = job.train.global_batch_size, job.train.micro_batch_size
-    return not batch % (number * (micro or 1)) and batch >= number * (micro or 2)
 
 
 def show_verdict(found: Mapping[str, Any]) -> None:

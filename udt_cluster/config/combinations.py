@@ -1,6 +1,6 @@
 """Settings that are right one by one and cannot be meant together: refused before a cluster is asked for anything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from udt_cluster.config.adapters import PATIENTS_UNKNOWN, class_count
@@ -115,10 +115,14 @@ def _fraction_that_is_not_asked(job: Sections) -> Iterator[str]:
 
 def worker_counts(job: Sections) -> tuple[int, ...]:
     """Numbers of workers within resources.workers that can share the global batch equally, ascending."""
-    workers, batch = job.resources.workers, job.train.global_batch_size
-    possible = range(workers.min, workers.max + 1)
-    micro = job.train.micro_batch_size
-    return tuple(n for n in possible if not batch % (n * (micro or 1)) and batch >= n * (micro or 2))
+    workers = job.resources.workers
+    return sharing(job.train, range(workers.min, workers.max + 1))
+
+
+def sharing(train: TrainConfig, counts: Iterable[int]) -> tuple[int, ...]:
+    """Those numbers of workers that can share the global batch equally, with two samples or more for each."""
+    batch, micro = train.global_batch_size, train.micro_batch_size
+    return tuple(n for n in counts if not batch % (n * (micro or 1)) and batch >= n * (micro or 2))
 
 
 def _batch_that_cannot_be_shared(job: Sections) -> Iterator[str]:

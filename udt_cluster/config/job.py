@@ -6,7 +6,7 @@ load: what a stage needs to know beyond this (the data version, the device) is p
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -111,6 +111,12 @@ class Job(Section):
                 "or submit the job anew",
                 [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()],
             ) from error
+
+    def changed(self, **settings: Any) -> Self:
+        """The job with other settings, checked as a file is: of a section only the fields that are named change."""
+        values = self.model_dump(mode="json", by_alias=True)
+        merged = {name: values[name] | new if isinstance(new, dict) else new for name, new in settings.items()}
+        return type(self).from_json(json.dumps(values | merged))
 
     @property
     def hash(self) -> str:

@@ -1,9 +1,6 @@
 """Whole networks in every kind of configuration: they train, cost nothing for what is left out, and export."""
 
 import itertools
-import logging
-import warnings
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -185,16 +182,6 @@ def test_a_token_skip_is_its_equation(train: bool) -> None:
         torch.testing.assert_close(ours, theirs)
     for ours, theirs in zip(skip.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs)
-
-
-@pytest.fixture
-def quiet_tracing() -> Iterator[None]:
-    """Torch's trace log is large, and pytest would keep all of it; and tracing warns of torch's own deprecations."""
-    logging.disable(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("quiet_tracing")

@@ -1,9 +1,6 @@
 """What a UDTransNet can be built as, what it costs, what it refuses, and that compile, export and autocast take it."""
 
 import itertools
-import logging
-import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -185,16 +182,6 @@ def test_bfloat16_autocast_on_the_cpu() -> None:
     with torch.no_grad():
         exact = model(images)
     assert (rough - exact).abs().max() < 0.1 * exact.std() + 0.02
-
-
-@pytest.fixture
-def quiet_tracing() -> Iterator[None]:
-    """Torch's trace log is large, and pytest would keep all of it; and tracing warns of torch's own deprecations."""
-    logging.disable(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("quiet_tracing")

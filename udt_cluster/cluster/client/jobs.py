@@ -1,6 +1,5 @@
 """Jobs as a person asks for them: submit, list, find, follow, read, stop, remove."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -106,9 +105,7 @@ def verify_resume(
         job_text: The file as the user wrote it.
         on_event: Told of each step.
     """
-    settings = json.loads(job.to_json())
-    settings |= {"resources": settings["resources"] | {"workers": max(workers)}, "stages": ["prepare", "train"]}
-    most = Job.from_json(json.dumps(settings))
+    most = job.changed(resources={"workers": max(workers)}, stages=["prepare", "train"])
     purpose = Purpose(verifies=workers)
     record = submission.submit(most, target=target, job_text=job_text, say=on_event, purpose=purpose)
     return _handed_over(target, record)

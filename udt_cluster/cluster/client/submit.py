@@ -295,6 +295,5 @@ def _forget(record: JobRecord, tracker: "Tracker") -> None:
 
 def with_test(job: Job) -> Job:
     """The job, changed to score the test cases as well and to register nothing."""
-    evaluate = job.evaluate.model_copy(update={"test": True})
-    stages = tuple(stage for stage in job.stages if stage != "register")
-    return Job.from_json(job.model_copy(update={"evaluate": evaluate, "stages": stages}).to_json())
+    stages = [stage for stage in job.stages if stage != "register"]
+    return job.changed(evaluate={"test": True}, stages=stages)

@@ -5,7 +5,6 @@ others the last worker is killed near the end of the second epoch, and the run g
 number of workers.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -183,9 +182,7 @@ class _Trial:
 def short_job(job: Job, *, workers: int, retries: int) -> Job:
     """The job with its own network and recipe for two epochs, a checkpoint every second, and this many workers."""
     train = {"epochs": EPOCHS, "early_stopping": None, "checkpoint_every": "1s", "keep": 0, "picture_every": 0}
-    changes = {"train": train, "resources": {"workers": workers}, "retry": {"max": retries}}
-    settings = json.loads(job.to_json())
-    return Job.from_json(json.dumps({**settings, **{name: settings[name] | new for name, new in changes.items()}}))
+    return job.changed(train=train, resources={"workers": workers}, retry={"max": retries})
 
 
 def _enough_cases(prepared: PreparedData, job: Job) -> int:
