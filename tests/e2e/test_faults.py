@@ -8,7 +8,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from PIL import Image
 from tests.e2e.conftest import CANARY, TINY, CommandLine
 from tests.e2e.footprint import title
 from tests.servers.swift import S3Server
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.s3, pytest.mark.timeout(600)]
 
@@ -29,16 +29,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.
 def glas(udt_test_data: Path) -> list[str]:
     """A job that takes seconds an epoch, on real images."""
     return ["jobs/glas.yaml", "--set", f"data.source={udt_test_data / 'glas'}", *TINY]
-
-
-def wait_for(condition: Callable[[], Any], *, seconds: float) -> Any:
-    """Ask again until the answer is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := condition():
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"nothing in {seconds} s")
 
 
 def workers_of(udt: CommandLine) -> list[psutil.Process]:

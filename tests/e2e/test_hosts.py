@@ -13,7 +13,8 @@ from tests.e2e.conftest import CommandLine
 from tests.hosts.client import command_line
 from tests.hosts.lab import Lab
 from tests.hosts.network import Network
-from tests.hosts.training import Training, wait_for
+from tests.hosts.training import Training
+from tests.waiting import wait_for
 
 pytestmark = [
     *(pytest.mark.e2e, pytest.mark.hosts, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.s3),

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 
 from tests.e2e.conftest import TINY, CommandLine
 from tests.e2e.footprint import asked, environment_of, footprint, members, title
-from tests.e2e.test_faults import ended, jobs_running, wait_for, workers_of
+from tests.e2e.test_faults import ended, jobs_running, workers_of
 from tests.servers.proxy import LOSE, Instead, Request, running_proxy
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.s3, pytest.mark.timeout(600)]
 

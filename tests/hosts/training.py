@@ -1,8 +1,6 @@
 """A job on a lab, submitted by the command line and watched in its record."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +11,7 @@ from PIL import Image
 
 from tests.e2e.conftest import CommandLine
 from tests.hosts.lab import Lab
+from tests.waiting import wait_for
 
 T = TypeVar("T")
 ENDED = {"SUCCEEDED", "FAILED", "STOPPED"}
@@ -28,15 +27,6 @@ def write_pictures(folder: Path, *, count: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(path)
     return folder
-
-
-def wait_for(condition: Callable[[], T], *, seconds: float, what: str) -> T:
-    """Ask again until the answer is true, and return it."""
-    end = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < end, f"not in {seconds:.0f} s: {what}"
-        time.sleep(0.3)
-    return answer
 
 
 class Training:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.factories import make_store
+from tests.waiting import wait_for
 from udt_cluster.cluster import failures
 from udt_cluster.cluster.driver.attempts import Attempts, RayLaunch, train_run
 from udt_cluster.cluster.driver.elastic import Room, need_of_worker
@@ -174,15 +175,6 @@ def cmdline(process: psutil.Process) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
-
-
-def wait_for(condition: Callable[[], Any], *, seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := condition():
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"nothing in {seconds} s")
 
 
 @pytest.fixture(scope="module")
