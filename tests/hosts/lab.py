@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import sys
 import time
 import urllib.error
@@ -131,6 +132,12 @@ class Lab:
     def start_mlflow(self) -> None:
         """Start MLflow, with what it held before."""
         self.mlflow.start()
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copy what Ray's daemons wrote on each host; a host's own disk goes with it."""
+        for host in self.network.hosts:
+            for logs in host.path("/tmp/ray").glob("session_2*/logs") if host.is_up else ():
+                shutil.copytree(logs, folder / host.name / logs.parent.name, symlinks=True, dirs_exist_ok=True)
 
     def close(self) -> None:
         """End everything."""

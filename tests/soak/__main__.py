@@ -26,7 +26,10 @@ def main() -> int:
         return 2
     folder = Path(tempfile.mkdtemp(prefix="udt-soak-", dir="/tmp"))
     with Network(folder) as network, closing(Lab(network, redis=True, proxied=True, disk="1g")) as lab:
-        report = Soak(lab, command_line(lab), options.minutes, options.every, options.seed).run()
+        try:
+            report = Soak(lab, command_line(lab), options.minutes, options.every, options.seed).run()
+        finally:
+            lab.keep_logs(options.output / "logs")
     report.write(options.output)
     print(report.markdown())
     shutil.rmtree(folder, ignore_errors=True)

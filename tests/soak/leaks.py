@@ -12,7 +12,9 @@ from tests.hosts.lab import Lab
 from tests.hosts.network import Host
 
 # What belongs to a job, and to nothing else: none of it may be there when the job has ended.
-_JOBS_OWN = re.compile(r"RayTrainWorker|TrainController|udt_cluster\.cluster\.run|JobSupervisor|multiprocessing\.spawn")
+_JOBS_OWN = re.compile(
+    r"RayTrainWorker|TrainController|udt_cluster\.cluster\.driver|JobSupervisor|multiprocessing\.spawn"
+)
 _SLACK = 1.25
 """Files of Ray's daemons: idle workers come and go, and each is a few connections."""
 

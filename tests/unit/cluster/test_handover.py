@@ -78,7 +78,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRay]:
             return ray
 
         monkeypatch.setattr(handover, "connect", connect)
-        monkeypatch.setattr(handover, "build_wheel", lambda: Path("/w.whl"))
         monkeypatch.setattr(handover, "_PAUSE", 0.001)
         monkeypatch.setattr(handover, "_SECONDS", 0.2)
         return ray

@@ -4,8 +4,9 @@ import pickle
 from typing import Any
 
 import pytest
+from ray.exceptions import NodeDiedError, RayTaskError, RuntimeEnvSetupError
 
-from udt_cluster.cluster.driver.preflight import PACKAGES, NodeReport, gpus_per_worker, judge, versions
+from udt_cluster.cluster.driver.preflight import PACKAGES, NodeReport, ask_nodes, gpus_per_worker, judge, versions
 from udt_cluster.config.job import Job
 
 VERSIONS = dict.fromkeys(PACKAGES, "1.0")
@@ -64,3 +65,58 @@ def test_versions_carry_no_build_suffix() -> None:
     found = versions()
     assert set(found) == set(PACKAGES)
     assert not any("+" in value for value in found.values())
+
+
+class Nodes:
+    """Nodes that give these answers, one after the other."""
+
+    def __init__(self, **answers: list[NodeReport | Exception]) -> None:
+        self.answers, self.asked, self.alive = answers, [], set(answers)
+
+    def reports(self, *, seconds: float = 5.0) -> list[NodeReport]:
+        return ask_nodes(
+            {node: f"host-{node}" for node in self.answers},
+            ask=self.ask,
+            answer=self.answer,
+            alive=lambda: self.alive,
+            seconds=seconds,
+            pause=0.01,
+        )
+
+    def ask(self, node: str) -> str:
+        self.asked.append(node)
+        return node
+
+    def answer(self, node: str, seconds: float) -> NodeReport:
+        found = self.answers[node].pop(0) if len(self.answers[node]) > 1 else self.answers[node][0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def test_a_node_that_came_a_moment_ago_is_asked_until_it_can_answer() -> None:
+    nodes = Nodes(a=[RuntimeEnvSetupError(), RuntimeEnvSetupError(), GOOD], b=[GOOD])
+    assert nodes.reports() == [GOOD, GOOD]
+    assert sorted(nodes.asked) == ["a", "a", "a", "b"]
+
+
+def test_a_node_that_left_is_not_asked_again() -> None:
+    nodes = Nodes(a=[NodeDiedError("gone")], b=[GOOD])
+    nodes.alive = {"b"}
+    assert nodes.reports() == [GOOD]
+    assert sorted(nodes.asked) == ["a", "b"]
+
+
+def test_a_node_that_never_answers_is_a_problem_with_a_remedy() -> None:
+    reports = Nodes(a=[RuntimeEnvSetupError("no space left")], b=[GOOD]).reports(seconds=0.1)
+    [problem] = verdict(*reports)
+    assert "node host-a: runs no task" in problem
+    assert "no space left" in problem
+    assert "start Ray there again" in problem
+
+
+def test_an_inspection_that_fails_by_itself_is_not_repeated() -> None:
+    nodes = Nodes(a=[RayTaskError("inspect_node", "traceback", ValueError("bug"))])
+    with pytest.raises(RayTaskError):
+        nodes.reports()
+    assert nodes.asked == ["a"]

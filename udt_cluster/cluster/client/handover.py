@@ -9,9 +9,9 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from udt_cluster.cluster.client.code import shipped_code
 from udt_cluster.cluster.client.connection import api_errors, connect
 from udt_cluster.cluster.client.targets import Target
-from udt_cluster.cluster.client.wheel import build_wheel
 from udt_cluster.cluster.record import JOB_VARIABLE, LIFE_VARIABLE, STORAGE_VARIABLE, JobRecord
 from udt_cluster.errors import JobFailedError, RefusedError, TargetUnreachableError
 
@@ -72,7 +72,7 @@ def _submit(client: "JobSubmissionClient", record: JobRecord, target: Target, *,
     client.submit_job(
         entrypoint=ENTRYPOINT,
         submission_id=job,
-        runtime_env={"py_modules": [str(build_wheel())], "env_vars": environment},
+        runtime_env={**shipped_code(), "env_vars": environment},
         metadata={"udt_job": record.id, _KEY: key},
     )
 

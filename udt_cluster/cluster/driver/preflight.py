@@ -4,19 +4,24 @@ The checks run as one task on each living node, because what this machine sees i
 """
 
 import difflib
+import logging
 import os
 import socket
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from udt_cluster.config.job import Job
 from udt_cluster.errors import UdtError
 from udt_cluster.storage import Location, probe
 
 PACKAGES = ("torch", "ray", "deepspeed", "zarr", "mlflow")
-_SECONDS = 90
+_SECONDS = 90.0
+_PAUSE_SECONDS = 2.0
+log = logging.getLogger("udt_cluster")
 
 
 def versions() -> dict[str, str]:
@@ -32,12 +37,19 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What one node found."""
+    """What one node found; without versions nothing could be asked of it."""
 
     node: str
     versions: dict[str, str]
     problems: tuple[str, ...]
     source_readable: bool
+
+    @classmethod
+    def silent(cls, node: str, seconds: float, error: Exception) -> Self:
+        """Of a node that is there and runs nothing."""
+        words = " ".join(str(error).split())
+        problem = f"runs no task, for {seconds:.0f} s now ({words}); look at Ray's logs there, or start Ray there again"
+        return cls(node, {}, (problem,), source_readable=True)
 
 
 def inspect_node(source: str, storage: str, tracking: str) -> NodeReport:
@@ -86,7 +98,7 @@ def judge(
             f"node {report.node}: {package} {report.versions[package]} where the submitter has {wanted}; "
             f"install {package}=={wanted} there"
             for package, wanted in expected.items()
-            if report.versions.get(package) != wanted
+            if report.versions and report.versions.get(package) != wanted
         ]
     if not data_version_there:
         problems += [_unreadable(job, report.node) for report in reports if not report.source_readable]
@@ -129,17 +141,61 @@ def gpus_per_worker(job: Job, resources: dict[str, float]) -> int:
 def inspect_cluster(job: Job, *, storage: str, tracking: str) -> list[NodeReport]:
     """Run :func:`inspect_node` on every living node of the cluster that this process is connected to."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task: Any = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    calls = [
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            job.data.source, storage, tracking
-        )
-        for node in nodes
-    ]
-    reports: list[NodeReport] = ray.get(calls, timeout=_SECONDS)
+    names = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    return ask_nodes(
+        names,
+        ask=lambda node: task.options(scheduling_strategy=_only_on(node)).remote(job.data.source, storage, tracking),
+        answer=lambda call, seconds: ray.get(call, timeout=seconds),
+        alive=lambda: {node["NodeID"] for node in ray.nodes() if node["Alive"]},
+    )
+
+
+def _only_on(node: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def ask_nodes(
+    names: Mapping[str, str],
+    *,
+    ask: Callable[[str], Any],
+    answer: Callable[[Any, float], NodeReport],
+    alive: Callable[[], Collection[str]],
+    seconds: float = _SECONDS,
+    pause: float = _PAUSE_SECONDS,
+) -> list[NodeReport]:
+    """The reports of all nodes. One that cannot answer yet (it came a moment ago) is asked again, one that left is not.
+
+    Args:
+        names: What people call each node, by its id.
+        ask: Begins to ask a node.
+        answer: Waits so many seconds for what `ask` began.
+        alive: The nodes that are there now.
+        seconds: For all of them together; who is silent then has a problem.
+        pause: Seconds before a node is asked again.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    end = time.monotonic() + seconds
+    reports, asked = [], {node: ask(node) for node in names}
+    while asked:
+        node, call = next(iter(asked.items()))
+        del asked[node]
+        try:
+            reports.append(answer(call, max(1.0, end - time.monotonic())))
+        except RayTaskError:
+            raise  # it ran, and failed by itself
+        except RayError as error:
+            if node not in alive():
+                log.info("node %s left the cluster while it was asked", names[node])
+            elif time.monotonic() + pause < end:
+                time.sleep(pause)
+                asked[node] = ask(node)
+            else:
+                reports.append(NodeReport.silent(names[node], seconds, error))
     return reports
 
 
