@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from udt_cluster.errors import UdtError
-from udt_cluster.storage import Location
-from udt_cluster.storage.patience import finish_within
+from udt_cluster.storage import Location, finish_within
 
 SOURCE = "source.json"
 DRIVER = "driver"

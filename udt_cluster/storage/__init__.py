@@ -16,7 +16,7 @@ from udt_cluster.storage.commit import (
 from udt_cluster.storage.failures import storage_errors
 from udt_cluster.storage.location import Location
 from udt_cluster.storage.objects import Entry, ObjectRecord
-from udt_cluster.storage.patience import retry_count
+from udt_cluster.storage.patience import finish_within, patient_environment, retry_count
 
 __all__ = [
     "COMMIT_NAME",
@@ -27,7 +27,9 @@ __all__ = [
     "ObjectRecord",
     "describe",
     "download_committed",
+    "finish_within",
     "in_threads",
+    "patient_environment",
     "probe",
     "read_commit",
     "retry_count",

@@ -13,9 +13,11 @@ from typing import TypeVar
 from udt_cluster.errors import UsageError
 from udt_cluster.storage.failures import foreign_errors, is_connect_failure, is_transient, storage_errors
 
-DEADLINE_VARIABLE = "UDT_STORAGE_DEADLINE"
+DEADLINE_VARIABLE, CONNECT_VARIABLE = "UDT_STORAGE_DEADLINE", "UDT_STORAGE_CONNECT"
 _DEFAULT_SECONDS = 60.0
 _CONNECT_SECONDS = 6.0
+"""Somebody who waits at a terminal wants to know soon that nobody is there."""
+_JOB_SECONDS = "300"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 _T = TypeVar("_T")
@@ -64,7 +66,7 @@ async def _repeated(attempt: Callable[[], Awaitable[_T]]) -> _T:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
                 return await attempt()
         except foreign_errors() as error:
-            last_start = min(end, started + _CONNECT_SECONDS) if is_connect_failure(error) else end
+            last_start = min(end, started + _connect_seconds()) if is_connect_failure(error) else end
             if isinstance(error, TimeoutError):
                 error = said or error  # what the server said before says more than that time is up
             if not is_transient(error) or time.monotonic() + pause > last_start:
@@ -87,19 +89,33 @@ def _after_fork() -> None:
     _count, _count_lock = 0, threading.Lock()
 
 
+def patient_environment() -> dict[str, str]:
+    """Environment of processes with hours of work behind them: storage may be away for five minutes, in any way."""
+    return {name: os.environ.get(name, _JOB_SECONDS) for name in (DEADLINE_VARIABLE, CONNECT_VARIABLE)}
+
+
 def deadline_seconds() -> float:
     """Seconds that one request may take with all its repetitions: ``UDT_STORAGE_DEADLINE``, 60 by default.
 
     Raises:
         UsageError: the variable is not a number above 0.
     """
-    text = os.environ.get(DEADLINE_VARIABLE, str(_DEFAULT_SECONDS))
+    return _seconds_of(DEADLINE_VARIABLE, _DEFAULT_SECONDS)
+
+
+def _connect_seconds() -> float:
+    """Seconds for which a store that nobody reaches is asked again: ``UDT_STORAGE_CONNECT``, 6 by default."""
+    return _seconds_of(CONNECT_VARIABLE, _CONNECT_SECONDS)
+
+
+def _seconds_of(variable: str, default: float) -> float:
+    text = os.environ.get(variable, str(default))
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"{DEADLINE_VARIABLE}={text!r} in the environment is not a number of seconds above 0")
+        raise UsageError(f"{variable}={text!r} in the environment is not a number of seconds above 0")
     return seconds
 
 

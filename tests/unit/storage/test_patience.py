@@ -87,6 +87,18 @@ def test_a_refused_connection_has_less_time_than_a_slow_server(monkeypatch: pyte
     assert time.monotonic() - started < 2
 
 
+def test_a_job_waits_for_a_store_that_nobody_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_CONNECT_SECONDS", 0.05)
+    for name, value in patience.patient_environment().items():
+        monkeypatch.setenv(name, value)
+    assert run(Requests(REFUSED, REFUSED, REFUSED)) == "answer"
+
+
+def test_what_the_submitter_has_set_holds_in_the_job_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UDT_STORAGE_DEADLINE", "20")
+    assert patience.patient_environment() == {"UDT_STORAGE_DEADLINE": "20", "UDT_STORAGE_CONNECT": "300"}
+
+
 def test_connect_time_is_below_the_ten_seconds_that_are_promised() -> None:
     assert patience._CONNECT_SECONDS + 3 < 10
 

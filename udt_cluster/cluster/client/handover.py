@@ -14,6 +14,7 @@ from udt_cluster.cluster.client.connection import api_errors, connect
 from udt_cluster.cluster.client.targets import Target
 from udt_cluster.cluster.record import JOB_VARIABLE, LIFE_VARIABLE, STORAGE_VARIABLE, JobRecord
 from udt_cluster.errors import JobFailedError, RefusedError, TargetUnreachableError
+from udt_cluster.storage import patient_environment
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -67,6 +68,7 @@ def _submit(client: "JobSubmissionClient", record: JobRecord, target: Target, *,
         LIFE_VARIABLE: str(life),
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
         "PYTHONUNBUFFERED": "1",
+        **patient_environment(),
         **target.environment(),
     }
     client.submit_job(

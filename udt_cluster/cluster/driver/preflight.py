@@ -16,11 +16,12 @@ from typing import Any, Self
 
 from udt_cluster.config.job import Job
 from udt_cluster.errors import UdtError
-from udt_cluster.storage import Location, probe
+from udt_cluster.storage import Location, finish_within, probe
 
 PACKAGES = ("torch", "ray", "deepspeed", "zarr", "mlflow")
 _SECONDS = 90.0
 _PAUSE_SECONDS = 2.0
+_STORAGE_SECONDS = 45.0
 log = logging.getLogger("udt_cluster")
 
 
@@ -58,7 +59,8 @@ def inspect_node(source: str, storage: str, tracking: str) -> NodeReport:
 
     problems = []
     try:
-        probe(Location.parse(storage) / "probes")
+        with finish_within(_STORAGE_SECONDS):
+            probe(Location.parse(storage) / "probes")
     except UdtError as error:
         problems.append(f"storage {storage}: {error.message}")
     try:
