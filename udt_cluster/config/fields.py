@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from udt_cluster.config.job import Job
+from udt_cluster.config.problems import FieldPath, dotted
 from udt_cluster.config.section import Section
 
 _INDEX = re.compile(r"\[\d+\]")
@@ -28,7 +29,8 @@ class Field:
         nullable: Whether null is a value of it.
         default: Its default; None where it is required, or null.
         choices: The values it may have, where they are fixed.
-        entries: The class of the entries when it is a list of sections, else None.
+        entries: The class of the entries when it is a list or a mapping of sections, else None.
+        is_mapping: Whether it is a mapping with keys that people choose.
     """
 
     path: str
@@ -40,6 +42,7 @@ class Field:
     default: Any
     choices: tuple[str, ...]
     entries: type[Section] | None
+    is_mapping: bool
 
     @property
     def leaf(self) -> str:
@@ -71,6 +74,15 @@ def field_at(path: str) -> Field | None:
     return all_fields().get(plain) or entry_fields().get(plain)
 
 
+def without_keys(path: FieldPath) -> FieldPath:
+    """The path without keys that people choose: of ("tune", "search", "train.lr", "log") the third part is one."""
+    for end in range(len(path) - 1, 0, -1):
+        field = all_fields().get(dotted(path[:end]))
+        if field is not None and field.is_mapping:
+            return (*path[:end], *path[end + 1 :])
+    return path
+
+
 def children(section: str) -> list[Field]:
     """The fields of a section, in the order of their declaration; of the job itself for an empty path."""
     plain = _INDEX.sub("", section)
@@ -88,9 +100,10 @@ def _fields_of(section: type[Section], parent: str) -> Iterator[Field]:
             description=info.description or "",
             is_text=_is_text(info),
             nullable=NoneType in get_args(info.annotation),
-            default=None if info.is_required() else info.default,
+            default=None if info.is_required() else info.get_default(call_default_factory=True, validated_data={}),
             choices=_choices(info.annotation),
             entries=None if inner else _entries(info.annotation),
+            is_mapping=get_origin(info.annotation) is dict,
         )
         if inner is not None:
             yield from _fields_of(inner, path)

@@ -84,6 +84,8 @@ def section_hint(found: object, field: Field) -> str:
         return f"; {missing}"
     if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found):
         return "; remove the dashes in front of the keys"
+    if field.is_mapping and isinstance(found, list):
+        return f": write {{choice: {flow(found)}}}"
     leaves = [other.leaf for other in children(field.path)]
     return f"; its keys: {', '.join(leaves)}" if leaves else ""
 

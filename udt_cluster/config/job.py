@@ -6,6 +6,7 @@ load: what a stage needs to know beyond this (the data version, the device) is p
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from udt_cluster.config.combinations import contradictions, worker_counts
 from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
+from udt_cluster.config.searches import faults
 from udt_cluster.config.section import Name, Section
 from udt_cluster.config.sections import EvaluateConfig as EvaluateConfig
 from udt_cluster.config.sections import ModelConfig as ModelConfig
@@ -21,12 +23,18 @@ from udt_cluster.config.sections import RepeatConfig as RepeatConfig
 from udt_cluster.config.sections import ResourcesConfig as ResourcesConfig
 from udt_cluster.config.sections import RetryConfig as RetryConfig
 from udt_cluster.config.sections import TrainConfig as TrainConfig
+from udt_cluster.config.tune import TuneConfig as TuneConfig
 from udt_cluster.errors import VersionError
 
-Stage = Literal["prepare", "train", "evaluate", "register"]
+Stage = Literal["prepare", "tune", "train", "evaluate", "register"]
 
 SCHEMA_VERSION: Literal[1] = 1
-STAGES: tuple[Stage, ...] = ("prepare", "train", "evaluate", "register")
+STAGES: tuple[Stage, ...] = ("prepare", "tune", "train", "evaluate", "register")
+WITHOUT_SWEEP: tuple[Stage, ...] = ("prepare", "train", "evaluate", "register")
+
+
+def _all_stages(values: dict[str, Any]) -> tuple[Stage, ...]:
+    return WITHOUT_SWEEP if values.get("tune") is None else STAGES
 
 
 class Job(Section):
@@ -48,21 +56,14 @@ class Job(Section):
     """Workers."""
     retry: RetryConfig = RetryConfig()
     """What happens when something dies."""
-    tune: None = None
-    """Sweeps. Not in this version: leave it out."""
+    tune: TuneConfig | None = None
+    """A sweep: which settings are best on this data."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Scores."""
     register_: Annotated[RegisterConfig, Field(alias="register")] = RegisterConfig()
     """The registry."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = STAGES
-    """What is done, in this order."""
-
-    @field_validator("tune", mode="before")
-    @classmethod
-    def _no_tune_yet(cls, value: object) -> object:
-        if value is not None:
-            raise ValueError("sweeps are not in this version; remove the section, and use repeat for folds and seeds")
-        return value
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, default_factory=_all_stages)]
+    """What is done, in this order: prepare, tune (where there is a section `tune`), train, evaluate, register."""
 
     @field_validator("stages")
     @classmethod
@@ -70,16 +71,25 @@ class Job(Section):
         expected = tuple(stage for stage in STAGES if stage in stages)
         if stages != expected:
             raise ValueError(f"stages run in the order {flow(expected)}, each once")
-        needs = {"train": "prepare", "evaluate": "train", "register": "evaluate"}
+        needs = {"tune": "prepare", "train": "prepare", "evaluate": "train", "register": "evaluate"}
         for stage, needed in needs.items():
             if stage in stages and needed not in stages:
-                raise ValueError(f"{stage} needs {needed}; write {flow(STAGES[: STAGES.index(stages[-1]) + 1])}")
+                wanted = STAGES if "tune" in stages else WITHOUT_SWEEP
+                raise ValueError(f"{stage} needs {needed}; write {flow(wanted[: wanted.index(stages[-1]) + 1])}")
         return stages
 
     @model_validator(mode="after")
     def _nothing_contradicts(self) -> Self:
-        for sentence in contradictions(self):
+        for sentence in (*contradictions(self), *faults(self)):
             raise ValueError(sentence)
+        return self
+
+    @model_validator(mode="after")
+    def _sweep_is_done(self) -> Self:
+        if self.tune is None and "tune" in self.stages:
+            raise ValueError("stages: tune needs a section tune that says what is searched")
+        if self.tune is not None and "tune" not in self.stages:
+            raise ValueError(f"stages: the sweep of the section tune is not done; write {flow(STAGES)}")
         return self
 
     @property
@@ -117,6 +127,20 @@ class Job(Section):
         values = self.model_dump(mode="json", by_alias=True)
         merged = {name: values[name] | new if isinstance(new, dict) else new for name, new in settings.items()}
         return type(self).from_json(json.dumps(values | merged))
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """The job with other values of dotted fields and without its sweep: what one trial trains.
+
+        Raises:
+            ValidationError: such a job cannot be.
+        """
+        values = self.model_dump(mode="json", by_alias=True)
+        stages = [stage for stage in self.stages if stage != "tune"]
+        values |= {"tune": None, "stages": stages}
+        for name, value in settings.items():
+            section, _, field = name.partition(".")
+            values[section] = values[section] | {field: value}
+        return type(self).model_validate_json(json.dumps(values))
 
     @property
     def hash(self) -> str:

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, to_json
 
 from udt_cluster.config.document import JSON, Document, Place, read_document
 from udt_cluster.config.explain import explained, meant_values, missing, named_fields, without_name
-from udt_cluster.config.fields import field_at
+from udt_cluster.config.fields import field_at, without_keys
 from udt_cluster.config.hints import lists, proposed
 from udt_cluster.config.job import Job
 from udt_cluster.config.overrides import overridden, with_value
@@ -21,6 +21,7 @@ from udt_cluster.errors import JobFileError
 
 # What stands in for a required field that is wrong, so that the checks between fields can still be made.
 _STAND_INS: dict[str, JSON] = {"name": "a", "data": {}, "data.source": "a", "data.adapter": "acdc"}
+_SEARCH_STAND_IN: JSON = {"model.dropout": {"choice": [0.1]}}
 _PATHS: dict[str, Callable[[str], bool]] = {
     "data.source": lambda text: True,
     "data.splits.file": lambda text: True,
@@ -143,7 +144,12 @@ def _findings(errors: Iterable[ErrorDetails], places: Mapping[FieldPath, Place],
 
 
 def _is_echo(error: ErrorDetails) -> bool:
-    """Whether a list is called too short only because its wrong entries were not counted."""
+    """Whether it only says that something else is wrong.
+
+    A list is too short without its wrong entries, or a default depends on what was refused.
+    """
+    if error["type"] == "default_factory_not_called":
+        return True
     return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
@@ -151,7 +157,7 @@ def _with_allowed_keys(findings: Iterable[_Finding]) -> Iterator[_Finding]:
     """The first unknown key of a section is told which keys there are; the next ones need no second list."""
     told: set[str] = set()
     for finding in findings:
-        section = dotted(finding.path[:-1])
+        section = dotted(without_keys(finding.path)[:-1])
         if finding.is_unknown and section not in told:
             told.add(section)
             yield replace(finding, message=f"{finding.message} {allowed_keys(section)}")
@@ -161,9 +167,9 @@ def _with_allowed_keys(findings: Iterable[_Finding]) -> Iterator[_Finding]:
 
 def _finding(error: ErrorDetails, places: Mapping[FieldPath, Place], file_stem: str) -> _Finding:
     path, kind, found = _known(error["loc"]), error["type"], error["input"]
-    field = field_at(dotted(path))
+    field = field_at(dotted(without_keys(path)))
     if kind == "extra_forbidden":
-        section, key = dotted(error["loc"][:-1]), str(error["loc"][-1])
+        section, key = dotted(without_keys(error["loc"])[:-1]), str(error["loc"][-1])
         message = unknown_key(section, key, found)
         return _Finding(error["loc"], message, suggestions(section, key), is_unknown=True)
     if kind == "missing" and isinstance(path[-1], int):
@@ -194,6 +200,8 @@ def _merged(first: _Finding, second: _Finding) -> _Finding:
 
 def _blamed(message: str, section: FieldPath, places: Mapping[FieldPath, Place]) -> FieldPath:
     """The first field that the message names and the user wrote; a check between fields points to its line."""
+    if begun := [path for path in places if path and message.startswith(f"{dotted(path)}: ")]:
+        return max(begun, key=len)
     if section in places and not any(path[:-1] == section for path in places):
         return section  # one value stands where a section could
     paths: list[FieldPath] = [tuple(name.split(".")) for name in named_fields(message, dotted(section))]
@@ -204,9 +212,10 @@ def _known(location: tuple[str | int, ...]) -> FieldPath:
     """The location without what pydantic adds for the branches of a union."""
     path: FieldPath = ()
     for part in location:
-        if isinstance(part, str) and field_at(dotted((*path, part))) is None:
+        longer = (*path, part)
+        if isinstance(part, str) and field_at(dotted(without_keys(longer))) is None:
             break
-        path = (*path, part)
+        path = longer
     return path
 
 
@@ -250,6 +259,9 @@ def _without(values: dict[str, JSON], aside: set[FieldPath]) -> dict[str, JSON]:
         node = remaining[section] if section else remaining
         if isinstance(node, dict):
             node.setdefault(leaf, stand_in)
+    sweep = remaining.get("tune")
+    if isinstance(sweep, dict) and not sweep.get("search"):
+        sweep["search"] = _SEARCH_STAND_IN
     return remaining
 
 

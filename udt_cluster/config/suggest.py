@@ -31,7 +31,9 @@ def suggestions(section: str, key: str) -> tuple[str, ...]:
 
 
 def _named(leaf: str) -> tuple[str, ...]:
-    return tuple(path for path, field in all_fields().items() if field.leaf == leaf)
+    """Fields of this name; those of a sweep, which few jobs have, where nothing else has it."""
+    found = tuple(path for path, field in all_fields().items() if field.leaf == leaf)
+    return tuple(path for path in found if not path.startswith("tune.")) or found
 
 
 def unknown_key(section: str, key: str, value: object = None) -> str:

@@ -126,7 +126,7 @@ TABLE = [
     Wrong("empty_section", "  num_heads: 4\n", "", 7, "model", "the section is empty"),
     Wrong("value_for_section", "model:\n  num_heads: 4", "model: unet", 7, "model", "must be a section"),
     Wrong("list_for_section", "model:\n  num_heads: 4", "model: [unet]", 7, "model", "must be a section"),
-    Wrong("tune", "repeat:", "tune: {trials: 5}\nrepeat:", 12, "tune", "not in this version"),
+    Wrong("tune", "repeat:", "tune: {search: {train.lr: {choice: [1]}}}\nrepeat:", 12, "tune.budget", "needs an end"),
     Wrong("stage_order", "repeat:", "stages: [train, prepare]\nrepeat:", 12, "stages", "in the order"),
     Wrong("stage_missing", "repeat:", "stages: [train]\nrepeat:", 12, "stages", "train needs prepare"),
     Wrong("version", "version: 1", "version: 2", 1, "version", "must be 1, got 2"),
