@@ -119,8 +119,8 @@ def _draw_classes(axis: "Axes", picture: npt.NDArray[np.float32], mask: Mask, *,
     """Each class as a contour over a faint fill."""
     _draw_plain(axis, picture, aspect)
     for index in np.unique(mask[mask > 0]):
-        _fill(axis, mask == index, _color(int(index)), aspect=aspect, alpha=0.22)
-        _contour(axis, mask == index, _color(int(index)))
+        _fill(axis, mask == index, class_color(int(index)), aspect=aspect, alpha=0.22)
+        draw_contour(axis, mask == index, class_color(int(index)))
 
 
 def _draw_difference(axis: "Axes", picture: npt.NDArray[np.float32], panel: Panel) -> None:
@@ -136,7 +136,7 @@ def _draw_difference(axis: "Axes", picture: npt.NDArray[np.float32], panel: Pane
     for where, color in wrong:
         _fill(axis, where, color, aspect=panel.aspect, alpha=0.9)
     for index in np.unique(theirs[theirs > 0]):
-        _contour(axis, theirs == index, _INK, width=0.9, halo=False)
+        draw_contour(axis, theirs == index, _INK, width=0.9, halo=False)
 
 
 def _fill(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, aspect: float, alpha: float) -> None:
@@ -147,7 +147,7 @@ def _fill(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, aspect: flo
     axis.imshow(layer, interpolation="nearest", aspect=aspect)
 
 
-def _contour(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: float = 1.5, halo: bool = True) -> None:
+def draw_contour(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: float = 1.5, halo: bool = True) -> None:
     """The outline of a mask, closed where it meets the border, with a dark halo so that it is seen on any tissue."""
     from matplotlib.patheffects import Normal, Stroke
 
@@ -183,7 +183,7 @@ def _write_legend(figure: "Figure", panel: Panel, class_names: Sequence[str], *,
     from matplotlib.patches import Patch
 
     classes = [
-        Patch(facecolor=_color(index), label=f"{class_names[index]}  {_shown(values['dice'])}")
+        Patch(facecolor=class_color(index), label=f"{class_names[index]}  {_shown(values['dice'])}")
         for index, values in panel.row.scores.items()
     ]
     kinds = _DIFFERENCES if len(classes) > 1 else _DIFFERENCES[:2]
@@ -202,5 +202,6 @@ def _shown(dice: float) -> str:
     return "in neither mask" if np.isnan(dice) else f"Dice {dice:.3f}"
 
 
-def _color(index: int) -> str:
+def class_color(index: int) -> str:
+    """The colour of a class by its index, from 1; the same in every picture."""
     return _CLASS_COLORS[(index - 1) % len(_CLASS_COLORS)]

@@ -56,9 +56,9 @@ class RawToMask(nn.Module):
     def probabilities(self, inputs_BChw: Tensor) -> Tensor:
         """Mean of the members' probabilities, (B, K, h, w), of inputs that are not normalised yet."""
         inputs = self._normalization(inputs_BChw)
-        total = _probabilities(self.members[0](inputs))
+        total = as_probabilities(self.members[0](inputs))
         for member in list(self.members)[1:]:
-            total = total + _probabilities(member(inputs))
+            total = total + as_probabilities(member(inputs))
         return total / len(self.members)
 
     def restore(self, probabilities_BKhw: Tensor, native_size: tuple[int, int]) -> Tensor:
@@ -72,6 +72,7 @@ class RawToMask(nn.Module):
         return hard.to(torch.uint8)
 
 
-def _probabilities(logits_BKhw: Tensor) -> Tensor:
+def as_probabilities(logits_BKhw: Tensor) -> Tensor:
+    """Sigmoid of a single map, softmax over several: (B, K, h, w) float32."""
     logits = logits_BKhw.to(torch.float32)
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)

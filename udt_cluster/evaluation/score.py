@@ -54,7 +54,7 @@ def score(
     """
     if len(cases) == 0:
         raise DataError("there are no cases to score")
-    _check_fit(model, store)
+    check_fit(model, store)
     gallery = Gallery(config.worst)
     metrics = tuple(name for name in METRICS if name in config.metrics or name == "dice")
     scores = []
@@ -80,7 +80,7 @@ def _score_case(
     metrics: Sequence[str],
     gallery: Gallery,
 ) -> CaseScore:
-    table, samples = store.cases, _samples(store, case)
+    table, samples = store.cases, case_samples(store, case)
     reference = store.native_label(case)
     height, width = reference.shape[1:]
     prediction = model.predict_samples(samples, native_size=(height, width), batch_size=config.batch_size)
@@ -106,7 +106,7 @@ def _score_case(
     return row
 
 
-def _samples(store: DataStore, case: int) -> npt.NDArray[Any]:
+def case_samples(store: DataStore, case: int) -> npt.NDArray[Any]:
     """The images of a case in the order of its slices, (D, C, h, w)."""
     first, count = int(store.cases.first_sample[case]), int(store.cases.num_samples[case])
     slices = np.asarray(store.sample_slice[first : first + count])
@@ -117,7 +117,7 @@ def _samples(store: DataStore, case: int) -> npt.NDArray[Any]:
     return images[np.argsort(slices)]
 
 
-def _check_fit(model: SegmentationModel, store: DataStore) -> None:
+def check_fit(model: SegmentationModel, store: DataStore) -> None:
     """Refuse a store that the model was not made for; every difference at once."""
     spec, info = model.spec, store.info
     pairs: dict[str, tuple[object, object]] = {

@@ -61,6 +61,15 @@ def normalised_attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.
     return torch.unflatten(attended, 2, q.shape[2:4])
 
 
+def attention_map(q: Tensor, k: Tensor) -> Tensor:
+    """softmax(IN(q k^T)), the map that `normalised_attention` multiplies with v and never makes; for looking at.
+
+    q (B, H, G, n, d), k (B, H, m, d) -> (B, H, G, n, m), whose rows sum to 1.
+    """
+    queries, keys = _logit_factors(q, k)
+    return torch.unflatten((queries @ keys.mT).softmax(-1), 2, q.shape[2:4])
+
+
 class ScaleNorm(nn.Module):
     """A LayerNorm for each scale: (S, B, N, E) -> the same."""
 
@@ -129,11 +138,20 @@ class ChannelFusion(nn.Module):
 
     def forward(self, fused: Tensor, source: Tensor | None = None) -> Tensor:
         """`fused` and `source`, if it has one, (B, N, S*E) -> what each scale's channels became, (S, B, N, E)."""
-        q, k, v = (part.mT.unsqueeze(1) for part in self._query_key_value(fused, source))  # each (B, 1, S*E, N)
+        q, k, v = self._query_key_value(fused, source)
         channels = normalised_attention(q.unsqueeze(2), k, v, dropout=self.dropout.active_rate).flatten(0, 2)
         return torch.unflatten(channels, 1, (self.scales, -1)).permute(1, 0, 3, 2)
 
+    def attention(self, fused: Tensor, source: Tensor | None = None) -> Tensor:
+        """Which channel (rows) takes how much of which (columns): `forward`'s arguments -> (B, S*E, S*E)."""
+        q, k, _ = self._query_key_value(fused, source)
+        return attention_map(q.unsqueeze(2), k).flatten(0, 2)
+
     def _query_key_value(self, fused: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
+        """Each (B, 1, S*E, N)."""
+        return tuple(part.mT.unsqueeze(1) for part in self._products(fused, source))
+
+    def _products(self, fused: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
         if self.qkv is not None:
             return torch.chunk(self.qkv(fused), 3, dim=-1)
         assert self.query is not None
@@ -162,12 +180,22 @@ class SpatialSelection(nn.Module):
 
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """`tokens` (S, B, N, E), `source` (B, M, E) -> (S, B, N, E)."""
-        heads = (self.num_heads, -1)
-        q = torch.unflatten(self.query(tokens), -1, heads).permute(1, 3, 0, 2, 4).contiguous()  # (B, H, S, N, d)
-        k, v = (torch.unflatten(part, -1, heads).transpose(1, 2) for part in self.key_value(source).chunk(2, dim=-1))
+        q, k, v = self._query_key_value(tokens, source)
         selected = normalised_attention(q, k, v, dropout=self.dropout.active_rate)
         out: Tensor = self.output(self._merge(selected.permute(2, 0, 1, 3, 4)))
         return out
+
+    def attention(self, tokens: Tensor, source: Tensor) -> Tensor:
+        """How much each token takes of each of the source: `forward`'s arguments -> (B, H, S, N, M)."""
+        q, k, _ = self._query_key_value(tokens, source)
+        return attention_map(q, k)
+
+    def _query_key_value(self, tokens: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, H, S, N, d), (B, H, M, d), (B, H, M, d)."""
+        heads = (self.num_heads, -1)
+        q = torch.unflatten(self.query(tokens), -1, heads).permute(1, 3, 0, 2, 4).contiguous()
+        k, v = (torch.unflatten(part, -1, heads).transpose(1, 2) for part in self.key_value(source).chunk(2, dim=-1))
+        return q, k, v
 
     def _merge(self, selected: Tensor) -> Tensor:
         """(S, B, H, N, d) -> (S, B, N, E)."""

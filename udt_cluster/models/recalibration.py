@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from udt_cluster.models.attention import normalised_attention
+from udt_cluster.models.attention import attention_map, normalised_attention
 from udt_cluster.models.layers import PatchConv2d
 
 DRAKind = Literal["channel", "spatial"]
@@ -49,12 +49,20 @@ class DRA(nn.Module):
 
     def _attend(self, decoder: Tensor, tokens: Tensor) -> Tensor:
         """(B, N, C_u), (B, N, E) -> (B, N, C_s)."""
-        q, (k, v) = self.query(decoder), self.key_value(tokens).chunk(2, dim=-1)
-        if self.kind == "channel":
-            q, k, v = q.mT, k.mT, v.mT
-        attended = normalised_attention(q[:, None, None], k[:, None], v[:, None]).flatten(0, 2)
+        q, k, v = self._query_key_value(decoder, tokens)
+        attended = normalised_attention(q.unsqueeze(2), k, v).flatten(0, 2)
         out: Tensor = self.output(attended.mT if self.kind == "channel" else attended)
         return out
+
+    def attention(self, up: Tensor, feature: Tensor, tokens: Tensor) -> Tensor:
+        """How much each skip channel (DRA-C) or place (DRA-S) takes of each: `forward`'s arguments -> (B, n, n)."""
+        q, k, _ = self._query_key_value(self.patch(up).flatten(2).mT, tokens)
+        return attention_map(q.unsqueeze(2), k).flatten(0, 2)
+
+    def _query_key_value(self, decoder: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Each (B, 1, C_s, N) for channels, (B, 1, N, C_s) for places."""
+        parts = (self.query(decoder), *self.key_value(tokens).chunk(2, dim=-1))
+        return tuple((part.mT if self.kind == "channel" else part).unsqueeze(1) for part in parts)
 
 
 class TokenSkip(nn.Module):

@@ -88,15 +88,22 @@ class UDTransNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> logits (B, num_classes, H, W); H and W multiples of 16, else ValueError."""
+        return self.decode(*self.encode(images))
+
+    def encode(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+        """What the decoder reads: the features e1..e5, and the tokens of levels 1..4."""
         check_input(images, in_channels=self.in_channels)
-        features = self.encoder(images)
-        logits: Tensor = self.head(self.decoder(features, self._tokens(features)))
+        features: tuple[Tensor, ...] = self.encoder(images)
+        return features, self._tokens(features)
+
+    def decode(self, features: Sequence[Tensor], tokens: Sequence[Tensor | None]) -> Tensor:
+        """What `encode` returned -> logits."""
+        logits: Tensor = self.head(self.decoder(features, tokens))
         return logits
 
     def tokens(self, images: Tensor) -> tuple[Tensor | None, ...]:
         """The transformer's outputs (B, H/16 * W/16, E) for levels 1..4; None for a level that reads no tokens."""
-        check_input(images, in_channels=self.in_channels)
-        return self._tokens(self.encoder(images))
+        return self.encode(images)[1]
 
     def _tokens(self, features: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         if self.dat is None:

@@ -74,8 +74,16 @@ class PlainUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> logits (B, num_classes, H, W); H and W multiples of 16, else ValueError."""
+        return self.decode(*self.encode(images))
+
+    def encode(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+        """What the decoder reads: the features e1..e5, and None for the tokens that there are not."""
         check_input(images, in_channels=self.in_channels)
-        logits: Tensor = self.head(self.decoder(self.encoder(images)))
+        return self.encoder(images), (None,) * len(LEVELS)
+
+    def decode(self, features: Sequence[Tensor], tokens: Sequence[Tensor | None]) -> Tensor:
+        """What `encode` returned -> logits."""
+        logits: Tensor = self.head(self.decoder(features, tokens))
         return logits
 
 
