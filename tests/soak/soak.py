@@ -18,6 +18,7 @@ from tests.soak.report import Report, Strike
 _LOOK_SECONDS = 1.0
 _LOST_SECONDS = 75.0
 """So long without a step is worth a look whether the driver lives."""
+_LOOK_AGAIN_SECONDS = 20.0
 _SETTINGS = ("resources.workers={min: 1, max: 2}", "retry.hang=60s", "train.checkpoint_every=20s", "train.keep=2")
 _MANY_EPOCHS = 100_000
 _AWAY = (BotoCoreError, ClientError)
@@ -50,6 +51,8 @@ class Soak:
     _undo: list[tuple[float, Undo]] = field(default_factory=list)
     _newest: tuple[int, int] = (0, 0)
     _moved_at: float = 0.0
+    _struck_at: float = 0.0
+    _looked_at: float = 0.0
 
     def run(self) -> Report:
         """Do it all."""
@@ -68,7 +71,7 @@ class Soak:
     def _strike_until_time_is_up(self, job: Training, report: Report) -> None:
         dice, began = random.Random(self.seed), time.monotonic()
         turns, next_at = self._turns(dice), began + self.every / 3
-        self._moved_at = time.monotonic()
+        self._moved_at = self._looked_at = time.monotonic()
         while time.monotonic() < began + 60 * self.minutes:
             self._undo_what_is_over()
             if time.monotonic() >= next_at:
@@ -87,7 +90,7 @@ class Soak:
         where, undo = fault.strike(self.lab, dice)
         self._undo.append((time.monotonic() + fault.lasts, undo))
         report.strikes.append(Strike(fault.name, where, round(minute, 1), time.time()))
-        self._moved_at = time.monotonic()
+        self._struck_at = time.monotonic()
         self.say(f"{minute:6.1f} min  {fault.name}: {where}")
 
     def _undo_what_is_over(self, *, all_of_them: bool = False) -> None:
@@ -106,13 +109,15 @@ class Soak:
             newest = (len(job.attempts()), job.step())
         except _AWAY:
             return
+        now = time.monotonic()
         if newest != self._newest:
-            self._newest, self._moved_at = newest, time.monotonic()
+            self._newest, self._moved_at, self._looked_at = newest, now, now
         elif report.strikes:
             last = report.strikes[-1]
-            last.stands_still = max(last.stands_still, round(time.monotonic() - self._moved_at, 1))
-        if report.strikes and not self._undo and time.monotonic() - self._moved_at > _LOST_SECONDS:
+            last.stands_still = max(last.stands_still, round(now - max(self._moved_at, self._struck_at), 1))
+        if report.strikes and not self._undo and now - self._looked_at > _LOST_SECONDS:
             self._resume_if_lost(job, report)
+            self._looked_at = time.monotonic() - _LOST_SECONDS + _LOOK_AGAIN_SECONDS
 
     def _resume_if_lost(self, job: Training, report: Report) -> None:
         """A job whose driver died with its host is resumed; the answer of one that lives is that it runs."""
@@ -124,7 +129,6 @@ class Soak:
                 self.say(f"            resumed: {report.resumed[-1]}")
         except (AssertionError, subprocess.TimeoutExpired) as error:
             self.say(f"            not yet: {str(error).strip().splitlines()[-1][:160]}")
-        self._moved_at = time.monotonic()
 
     def _finish(self, job: Training, report: Report) -> None:
         """Stop, and go on for two epochs more than there are: the job shall end as if nothing had happened."""

@@ -67,7 +67,8 @@ def alive(record: JobRecord, seconds: float, monkeypatch: pytest.MonkeyPatch) ->
     ("written", "said", "silent_for", "expected"),
     [
         (PENDING, "PENDING", 3600, PENDING),
-        (RUNNING, "RUNNING", 3600, RUNNING),
+        (RUNNING, "RUNNING", 100, RUNNING),
+        (RUNNING, "RUNNING", 3600, LOST),  # a head that came back with its tables believes that it still runs
         (RUNNING, None, 3600, LOST),
         (PENDING, None, 3600, LOST),
         (RUNNING, None, 5, RUNNING),
@@ -93,9 +94,13 @@ def test_the_drivers_last_word_counts_then_the_clusters_then_its_signs_of_life(
     assert judge(record, State(state=written), view).state == expected
 
 
-def test_a_later_life_is_known_to_the_cluster_by_another_name(record: JobRecord) -> None:
+def test_a_later_life_is_known_to_the_cluster_by_another_name(
+    record: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive(record, 5, monkeypatch)
     view = ClusterView({record.id: "FAILED", f"{record.id}-r2": "RUNNING"})
     assert judge(record, State(state=RUNNING, life=2), view).state == RUNNING
+    alive(record, 3600, monkeypatch)
     assert judge(record, State(state=RUNNING, life=3), view).state == LOST
 
 

@@ -7,8 +7,12 @@ from udt_cluster.cluster.client.connection import api_errors, connect
 from udt_cluster.cluster.client.handover import job_state
 from udt_cluster.cluster.client.targets import Target
 from udt_cluster.cluster.driver.heartbeat import LOST_SECONDS, silence
-from udt_cluster.cluster.record import FAILED, LOST, STOPPED, TERMINAL, JobRecord, State
+from udt_cluster.cluster.record import FAILED, LOST, PENDING, STOPPED, TERMINAL, JobRecord, State
 from udt_cluster.errors import TargetUnreachableError
+
+
+_DISBELIEF_SECONDS = 120.0
+"""A driver that was silent for so long counts as dead, whatever the cluster says of it."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,20 @@ class Judged:
 
 
 def judge(record: JobRecord, state: State, view: ClusterView) -> Judged:
-    """The job's state. The driver's last word counts; without one, the cluster's; without that, its signs of life."""
+    """The job's state. The driver's last word counts; without one, the cluster's; without that, its signs of life.
+
+    A head that was restarted with its tables says of jobs that died with it that they run: after a while of silence it
+    is not believed.
+    """
     if state.state in TERMINAL:
         return Judged(state.state, state.message)
-    alive = view.states.get(record.submission_id(state.life))
-    if alive is not None:
-        name = {"FAILED": FAILED, "STOPPED": STOPPED, "SUCCEEDED": FAILED}.get(alive, state.state)
+    alive, seconds = view.states.get(record.submission_id(state.life)), silence(record)
+    name = {"FAILED": FAILED, "STOPPED": STOPPED, "SUCCEEDED": FAILED}.get(alive or "", state.state)
+    if name in TERMINAL or alive == PENDING or (alive is not None and seconds <= _DISBELIEF_SECONDS):
         return Judged(name, "the driver died without a word; see its log" if name == FAILED else state.message)
     why = view.silent or "the cluster does not know it (it was restarted, or is another one)"
-    seconds = silence(record)
+    if alive is not None:
+        why = "the cluster says that it runs"
     if seconds <= LOST_SECONDS:
         return Judged(state.state, state.message, f"{why}; its driver was alive a moment ago")
     return Judged(LOST, f"{why}, and its driver has given no sign of life for {_spoken(seconds)}")
