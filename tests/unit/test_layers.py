@@ -11,11 +11,14 @@ LAYERS = {
     "udt_cluster.config": 1,
     "udt_cluster.models": 2,
     "udt_cluster.storage": 2,
+    "udt_cluster.statistics": 2,
     "udt_cluster.data": 3,
     "data_prep": 3,
     "udt_cluster.tracking": 3,
+    "udt_cluster.search": 3,
     "udt_cluster.training": 4,
     "udt_cluster.evaluation": 4,
+    "udt_cluster.studies": 4,
     "udt_cluster.cluster": 5,
     "udt_cluster.cli": 6,
 }
@@ -34,8 +37,9 @@ DOORS = {
     "pydicom": {"data_prep"},
     "typer": {"udt_cluster.cli"},
     "rich": {"udt_cluster.cli"},
-    "pydantic": {"udt_cluster.config", "udt_cluster.evaluation"},
+    "pydantic": {"udt_cluster.config", "udt_cluster.evaluation", "udt_cluster.search"},
     "ruamel": {"udt_cluster.config"},
+    "optuna": {"udt_cluster.search"},
 }
 ONE_FILE_DOORS = {"deepspeed": "udt_cluster.training.engine"}
 

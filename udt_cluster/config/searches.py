@@ -2,14 +2,14 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from udt_cluster.config.expressions import Constraint
 from udt_cluster.config.problems import flow, shown
-from udt_cluster.config.spaces import SKIPS, Dimension, dimensions, in_order, settings_at
+from udt_cluster.config.spaces import SKIPS, in_order, random_point, settings_at
 from udt_cluster.config.tune import METRIC, Space, TuneConfig
 
 if TYPE_CHECKING:
@@ -191,27 +191,13 @@ def _nothing_that_can_be_built(job: "Job", tune: TuneConfig) -> Iterator[str]:
     """Settings that are right one by one and never together."""
     dice, reason = random.Random(0), ""
     for _ in range(_TRIES):
-        settings = settings_at(_random_point(tune.search, dice), tune.search, architecture=job.model.architecture)
+        settings = settings_at(random_point(tune.search, dice), tune.search, architecture=job.model.architecture)
         try:
             job.with_settings(settings)
             return
         except ValidationError as error:
             reason = reason or error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
     yield f"tune.search: no combination of these values can be built; of the first one: {reason}"
-
-
-def _random_point(search: Mapping[str, Space], dice: random.Random) -> dict[str, Any]:
-    point: dict[str, Any] = {}
-    for dim in dimensions(search):
-        if dim.is_open(point):
-            point[dim.name] = _drawn(dim, dice)
-    return point
-
-
-def _drawn(dim: Dimension, dice: random.Random) -> Any:
-    if dim.values:
-        return dice.choice(dim.values)
-    return dice.randint(int(dim.low), int(dim.high)) if dim.kind == "int" else dice.uniform(dim.low, dim.high)
 
 
 _Check = Callable[["Job", TuneConfig], Iterator[str]]

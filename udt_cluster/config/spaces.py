@@ -6,6 +6,7 @@ spaces that cannot be meant.
 
 import itertools
 import math
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,25 @@ def _kind(subsets: Subsets | bool, there: bool, architecture: str) -> str:
     if not there:
         return chosen.absent
     return chosen.present or ("dra_channel" if architecture == "udtransnet" else "identity")
+
+
+def random_point(search: Mapping[str, Space], dice: random.Random) -> dict[str, Any]:
+    """A point, each value of each dimension as likely as the others."""
+    point: dict[str, Any] = {}
+    for dim in dimensions(search):
+        if dim.is_open(point):
+            point[dim.name] = _drawn(dim, dice)
+    return point
+
+
+def _drawn(dim: Dimension, dice: random.Random) -> Any:
+    if dim.values:
+        return dice.choice(dim.values)
+    if dim.kind == "int":
+        return dice.randint(int(dim.low), int(dim.high))
+    if dim.kind == "log":
+        return math.exp(dice.uniform(math.log(dim.low), math.log(dim.high)))
+    return dice.uniform(dim.low, dim.high)
 
 
 def count_points(search: Mapping[str, Space]) -> float:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 TrialState = Literal["running", "finished", "pruned", "diverged", "failed"]
@@ -58,6 +58,7 @@ class Trial:
     Attributes:
         number: From 0, in the order in which they were proposed.
         settings: What differs from the job, by field: `{"model.num_heads": 8}`.
+        point: The values that were chosen, by dimension; see :mod:`udt_cluster.config.spaces`.
         state: `pruned`: it was stopped, others were better at the same rung. `diverged`: its loss or weights were not
             finite. `failed`: it ended with an error.
         rungs: Where it was compared, in order.
@@ -74,6 +75,7 @@ class Trial:
 
     number: int
     settings: Mapping[str, Any]
+    point: Mapping[str, Any] = field(default_factory=dict)
     state: TrialState = "running"
     rungs: tuple[Rung, ...] = ()
     runs: tuple[TrialRun, ...] = ()

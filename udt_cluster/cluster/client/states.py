@@ -10,7 +10,6 @@ from udt_cluster.cluster.driver.heartbeat import LOST_SECONDS, silence
 from udt_cluster.cluster.record import FAILED, LOST, PENDING, STOPPED, TERMINAL, JobRecord, State
 from udt_cluster.errors import TargetUnreachableError
 
-
 _DISBELIEF_SECONDS = 120.0
 """A driver that was silent for so long counts as dead, whatever the cluster says of it."""
 
