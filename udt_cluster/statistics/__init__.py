@@ -1,6 +1,6 @@
 """Statistics of paired studies: intervals by resampling patients, paired tests, corrections, ranks, noise."""
 
-from udt_cluster.statistics.components import Components, variance_components
+from udt_cluster.statistics.components import NO_COMPONENTS, Components, variance_components
 from udt_cluster.statistics.interaction import Interaction, interaction
 from udt_cluster.statistics.intervals import (
     LEVEL,
@@ -33,6 +33,7 @@ __all__ = [
     "LEAST_GROUPS",
     "LEAST_POINTS",
     "LEVEL",
+    "NO_COMPONENTS",
     "RESAMPLES",
     "UNKNOWN",
     "Components",

@@ -42,12 +42,12 @@ def variance_components(table: npt.ArrayLike, folds: Sequence[int]) -> Component
             the estimates; the noise of the mean counts with the seeds that each fold has.
         folds: One per group.
     """
-    full = np.asarray(table, dtype=np.float64).reshape(len(folds), -1)
+    full = np.asarray(table, dtype=np.float64)
     full = full[:, ~np.isnan(full).all(axis=0)]
     complete = ~np.isnan(full).any(axis=1)
     values, labels = full[complete], np.asarray(folds)[complete]
     if len(values) < 2 or not values.shape[1]:
-        return _NOTHING
+        return NO_COMPONENTS
     mean_squares = _mean_squares(values, labels)
     seeds, variances = values.shape[1], _estimates(mean_squares, values.shape[1], labels)
     noise = None
@@ -63,7 +63,8 @@ def variance_components(table: npt.ArrayLike, folds: Sequence[int]) -> Component
     )
 
 
-_NOTHING = Components(seed_sd=math.nan, fold_sd=math.nan, group_sd=math.nan, rest_sd=math.nan, seed_noise=None)
+NO_COMPONENTS = Components(seed_sd=math.nan, fold_sd=math.nan, group_sd=math.nan, rest_sd=math.nan, seed_noise=None)
+"""Of what has no groups, or no folds in common."""
 
 
 def _mean_squares(values: FloatArray, labels: npt.NDArray[np.int_]) -> dict[str, float]:

@@ -20,6 +20,7 @@ point the same way its p is 2 / 2**5 = 0.0625, with 6 it is 0.03125."""
 
 ALPHA = 0.05
 _EXACT_GROUPS = 13
+_REFINED_BELOW, _FINE = 0.01, 199_999
 _DECIMALS = 12  # differences that are equal but for round-off are ties
 _BATCH_VALUES = 4_000_000
 
@@ -104,21 +105,27 @@ def smallest_p(groups: int) -> float:
 def sign_flip_p(differences: npt.ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> float:
     """Two-sided p of the mean: every sign is flipped by chance; all 2**n ways for n <= 13 groups.
 
-    NaN without groups.
+    A p below 0.01 is measured again with 20 times the flips: a correction over hundreds of tests needs it that fine.
+
+    Args:
+        differences: (groups,), finite; without groups the p is NaN.
+        seed: Of the flips.
+        resamples: How many, where there are too many ways to try all.
     """
     column = np.asarray(differences, dtype=np.float64)
     if not len(column):
         return math.nan
     if not column.any():
         return 1.0
+    if len(column) > _EXACT_GROUPS:
+        coarse = _sampled_p(column, np.random.default_rng(seed), resamples)
+        return coarse if coarse >= _REFINED_BELOW else _sampled_p(column, np.random.default_rng(seed + 1), _FINE)
     found = stats.permutation_test(
         (column,),
         lambda values, axis: values.mean(axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=2**_EXACT_GROUPS if len(column) <= _EXACT_GROUPS else resamples,
-        batch=max(1, _BATCH_VALUES // len(column)),
-        rng=np.random.default_rng(seed),
+        n_resamples=2**_EXACT_GROUPS,
     )
     return min(1.0, float(found.pvalue))
 
@@ -140,6 +147,22 @@ def rank_biserial(differences: npt.ArrayLike) -> float:
         return 0.0
     ranks: FloatArray = stats.rankdata(np.abs(column))
     return float((ranks * np.sign(column)).sum() / ranks.sum())
+
+
+def _sampled_p(column: FloatArray, generator: np.random.Generator, resamples: int) -> float:
+    """Share of random sign flips with a sum at least as far from 0, the data themselves counted (Phipson, Smyth 2010).
+
+    scipy's `permutation_test` does the same at a tenth of the speed: signs are drawn here as bits.
+    """
+    number = len(column)
+    observed = abs(float(column.sum())) * (1 - 1e-9)
+    batch = max(1, _BATCH_VALUES // number)
+    extreme = 0
+    for start in range(0, resamples, batch):
+        size = (min(batch, resamples - start), -(-number // 8))
+        kept = np.unpackbits(generator.integers(0, 256, size=size, dtype=np.uint8), axis=1, count=number)
+        extreme += int((np.abs(2 * (kept @ column) - column.sum()) >= observed).sum())
+    return (extreme + 1) / (resamples + 1)
 
 
 def _retraining_p(column: FloatArray, noise: Noise) -> float:

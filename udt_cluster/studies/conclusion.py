@@ -1,0 +1,186 @@
+"""The answer in sentences, made by rules: no winner without a corrected test, no equality from a missing difference."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from udt_cluster.statistics import ALPHA, LEAST_GROUPS
+from udt_cluster.studies.columns import shown_skips
+from udt_cluster.studies.design import Contrast, metric_named
+from udt_cluster.studies.findings import ComparisonResult, DatasetFacts, Findings, OrderResult
+from udt_cluster.studies.wording import correlation, counted, effect, listed, number, p_text, signed, who
+
+_MOST_NAMED = 4
+_SHOWN = ("better", "worse")
+
+
+def conclude(findings: Findings) -> Findings:
+    """The same findings with their conclusion; the first sentence is the answer."""
+    sentences = [sentence for facts in findings.datasets for sentence in _of_dataset(findings, facts)]
+    if not sentences:
+        sentences = ["Nothing can be said yet: no training has scores."]
+    sentences += [*_across(findings), *_caveats(findings)]
+    return replace(findings, conclusion=tuple(sentences))
+
+
+def is_shown(result: ComparisonResult) -> bool:
+    """Whether a difference is shown, in either direction."""
+    return result.verdict in _SHOWN
+
+
+def statement(result: ComparisonResult, contrast: Contrast | None) -> str:
+    """A is better than B."""
+    pair = contrast.pair if contrast is not None else None
+    if pair is not None:
+        first, second = pair
+        return f"{first} is {result.verdict} than {second}"
+    return f"{result.name}: {'above' if result.difference > 0 else 'below'} zero"
+
+
+def _of_dataset(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
+    prefix = f"{facts.name}: " if len(findings.datasets) > 1 else ""
+    found = [one for one in findings.of(dataset=facts.name) if one.verdict != "no data"]
+    if not found:
+        yield f"{prefix}Nothing can be said yet: no comparison has scores of all its arms."
+        return
+    yield prefix + _headline(findings, facts, found)
+    shown = [one for one in found if is_shown(one)]
+    if shown and len(found) > 1:
+        yield from _others(found, shown, prefix)
+    yield from (prefix + sentence for sentence in (*_best(findings, facts), *_skips(findings, facts)))
+
+
+def _headline(findings: Findings, facts: DatasetFacts, found: Sequence[ComparisonResult]) -> str:
+    noun = findings.design.group
+    shown = sorted((one for one in found if is_shown(one)), key=lambda one: (one.verdict, -abs(one.difference)))
+    largest = max(found, key=lambda one: abs(one.difference))
+    if shown:
+        first = shown[0]
+        contrast = {one.name: one for one in findings.design.contrasts}.get(first.name)
+        return f"{statement(first, contrast)}: {_numbers(first, noun, facts.unit)}."
+    if all(one.verdict == "too few cases" for one in found):
+        return _too_few(findings, facts, found, largest)
+    sure = _how_equal(findings, found)
+    lead = "No difference shown" if len(found) == 1 else f"No difference shown in any of {len(found)} comparisons"
+    what = "" if len(found) == 1 else "; the largest is "
+    return f"{lead}{what or ': '}{largest.name}, {_numbers(largest, noun, facts.unit)}. {sure}"
+
+
+def _how_equal(findings: Findings, found: Sequence[ComparisonResult]) -> str:
+    margin, metric = findings.design.margin, findings.design.metric
+    if margin is not None and all(one.within_margin for one in found):
+        return f"Every difference is likely smaller than the {number(margin, metric)} that would matter."
+    few = any(one.verdict == "too few cases" for one in found)
+    also = f" Some comparisons have fewer than {LEAST_GROUPS} {findings.design.group}s." if few else ""
+    return f"This does not show that the arms are equal: the interval is what the data allow.{also}"
+
+
+def _too_few(
+    findings: Findings, facts: DatasetFacts, found: Sequence[ComparisonResult], largest: ComparisonResult
+) -> str:
+    noun = findings.design.group
+    groups = max(one.groups for one in found)
+    if groups < LEAST_GROUPS:
+        why = f"with fewer than {LEAST_GROUPS} {noun}s no test can show a difference"
+    else:
+        tests = counted(largest.tests, "comparison")
+        why = f"with {counted(groups, noun)} and {tests} no corrected p can come below {ALPHA}"
+    seen = f"{largest.name}, {_numbers(largest, noun, facts.unit, p=False)}"
+    return f"Too few cases: {why}. The largest difference seen, which may be chance, is {seen}."
+
+
+def _numbers(result: ComparisonResult, noun: str, unit: str, *, p: bool = True) -> str:
+    corrected = f"corrected p {p_text(result.corrected_p)}; " if p else ""
+    return f"{effect(result, unit=unit)} ({corrected}{who(result.cases, result.groups, noun)})"
+
+
+def _others(found: Sequence[ComparisonResult], shown: Sequence[ComparisonResult], prefix: str) -> Iterator[str]:
+    ordered = sorted(shown, key=lambda one: (one.verdict, -abs(one.difference)))[1:]
+    for verdict in _SHOWN:
+        names = [f"{one.name} ({_short(one)})" for one in ordered if one.verdict == verdict]
+        if names:
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            text = ", ".join(names[:_MOST_NAMED]) if more else listed(names)
+            yield f"{prefix}Also {verdict}: {text}{more}."
+    rest = len(found) - len(shown)
+    if rest:
+        yield f"{prefix}For the other {counted(rest, 'comparison')} no difference is shown."
+
+
+def _short(result: ComparisonResult) -> str:
+    return signed(result.difference, metric_named(result.metric))
+
+
+def _best(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
+    """The highest mean and how sure its rank is: which of many is best is another question than what beats what."""
+    ranked = sorted((one for one in findings.arms_of(facts.name) if one.rank), key=lambda one: one.rank)
+    if len(ranked) < 3:
+        return
+    first = ranked[0]
+    mean = (
+        f"The best mean {findings.design.metric.label} has {first.arm} ({number(first.mean, findings.design.metric)})"
+    )
+    if first.rank_high > 1:
+        ranks = f"1 to {first.rank_high} of {len(ranked)}"
+        yield f"{mean}; in 95 % of resamples its rank is {ranks}, so which is best is not known."
+    else:
+        yield f"{mean}; it stays first of {len(ranked)} in 95 % of resamples."
+
+
+def _skips(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
+    skips = shown_skips(findings.comparisons, findings.design, facts.name)
+    if not skips or all(one.verdict == "too few cases" for one in skips):
+        return
+    for verdict, word in (("better", "help"), ("worse", "hurt")):
+        names = [f"{one.level} ({_short(one)})" for one in skips if one.verdict == verdict]
+        if names:
+            yield f"Skip{'s' if len(names) > 1 else ''} {listed(names)} {word}{'s' if len(names) == 1 else ''}."
+    rest = [str(one.level) for one in skips if not is_shown(one)]
+    if rest:
+        yield f"For skip{'s' if len(rest) > 1 else ''} {listed(rest)} no contribution is shown."
+
+
+def _across(findings: Findings) -> Iterator[str]:
+    tested = [one for one in findings.interactions if one.verdict != "too few cases"]
+    found = [one for one in tested if one.verdict == "depends on the data set"]
+    if found:
+        names = list(dict.fromkeys(f"{one.name} ({one.first} and {one.second})" for one in found))
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        yield f"The answer depends on the data set: {'; '.join(names[:_MOST_NAMED])}{more}."
+    elif tested:
+        yield f"That the answer depends on the data set is not shown ({counted(len(tested), 'double difference')})."
+    yield from (_order(one) for one in findings.orders if not math.isnan(one.spearman))
+    for one in findings.of("tuned"):
+        if one.groups:
+            gain = "" if is_shown(one) else "no gain shown: "
+            yield f"{one.dataset}, {one.name}: {gain}{effect(one)}."
+
+
+def _order(one: OrderResult) -> str:
+    interval = "" if math.isnan(one.low) else f" [{correlation(one.low)}, {correlation(one.high)}]"
+    text = f"{correlation(one.spearman)}{interval}"
+    return f"The order of {one.arms} arms in {one.first} and {one.second} has a rank correlation of {text}."
+
+
+def _caveats(findings: Findings) -> Iterator[str]:
+    missing = findings.missing
+    if not missing.is_complete:
+        yield (
+            f"Incomplete: {missing.runs_found} of {counted(missing.runs_expected, 'training')} have scores; "
+            "arms are compared on the cases that both have."
+        )
+    single = [facts.name for facts in findings.datasets if facts.seeds == 1]
+    if single:
+        yield (
+            "Every arm was trained once per fold (one seed), so what a retraining alone would change is not known"
+            + (f" ({', '.join(single)})." if len(findings.datasets) > 1 else ".")
+        )
+    comparisons = findings.of()
+    if noisy := [one.name for one in comparisons if not is_shown(one) and one.sign_flip_p < ALPHA < one.retraining_p]:
+        yield f"{listed(noisy[:_MOST_NAMED])}: retraining with another seed changes as much as the difference seen."
+    if undefined := sum(one.undefined for one in comparisons):
+        sided = sum(one.one_sided for one in comparisons)
+        yield (
+            f"{counted(undefined, 'undefined pair')} of scores {'is' if undefined == 1 else 'are'} left out, "
+            f"{sided} of them defined in one of the two arms."
+        )
