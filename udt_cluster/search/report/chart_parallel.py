@@ -48,7 +48,8 @@ def parallel(sweep: Sweep, order: Sequence[Parameter] = ()) -> Chart | None:
     rows = [(t.number, t.state, score(t), *(one.of(t) for one in axes)) for t in drawn]
     table = as_table(("trial", "state", "score", *(one.field for one in axes)), rows)
     more = f" {len(varying) - len(axes)} settings of less weight are left out." if len(varying) > len(axes) else ""
-    caption = f"The bluer a line, the better its rank; green is the best. Pruned trials are grey and have no end.{more}"
+    rank = "The stronger the blue of a line, the better its rank; green is the best."
+    caption = f"{rank} Pruned trials are grey and have no end.{more}"
     return canvas.chart("parallel", "Settings and scores side by side", table, caption)
 
 

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from shlex import quote
 
 from udt_cluster.search.report import page_tables as tables
 from udt_cluster.search.report.answer import Answer, answer
@@ -13,7 +12,7 @@ from udt_cluster.search.report.importance import FEWEST_TRIALS, FORESTS, Importa
 from udt_cluster.search.report.page_style import CSS, SCRIPT
 from udt_cluster.search.report.page_tables import text
 from udt_cluster.search.report.sweep import Sweep
-from udt_cluster.search.report.wording import counted, duration, large, overrides, score_text
+from udt_cluster.search.report.wording import command, counted, duration, large, score_text
 
 _MOST_DRAWN_BYTES = 2_000_000
 _TOP = 10
@@ -76,7 +75,7 @@ def _header(sweep: Sweep, found: Answer) -> str:
         *([(f"{bad:,}", "diverged or failed")] if bad else []),
         (f"{sum(trial.epochs for trial in sweep.trials):,}", "epochs"),
         *([(f"{sweep.budget.gpu_hours.used:.3g}", "GPU-hours")] if sweep.budget.gpu_hours.used else []),
-        *([(duration(sweep.budget.seconds.used), "time")] if sweep.budget.seconds.used else []),
+        *([(_short(sweep.budget.seconds.used), "time")] if sweep.budget.seconds.used else []),
     ]
     items = "".join(f"<li><b>{text(value)}</b><span>{text(name)}</span></li>" for value, name in tiles)
     kind = "passed" if found.is_clear else "note" if found.best or sweep.state == "running" else "warning"
@@ -86,6 +85,11 @@ def _header(sweep: Sweep, found: Answer) -> str:
         f'<p class="source">{of}{text(sweep.state)}, by <code>{text(sweep.metric)}</code></p>'
         f'<p class="verdict {kind}" role="status">{text(found.sentence)}</p><ul class="tiles">{items}</ul></header>'
     )
+
+
+def _short(seconds: float) -> str:
+    """A time that fits into a tile."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else duration(seconds)
 
 
 def _sections(sweep: Sweep, found: Answer, drawn: Drawings, figures: _Figures) -> Iterator[str]:
@@ -117,8 +121,8 @@ _SLICES = (
 )
 
 _PARETO = (
-    '<p class="faint">The line joins the trials that no other one beats: none costs less and scores as well. Trials that '
-    "finished only; the numbers name them.</p>"
+    '<p class="faint">The line joins the trials that no other one beats: none costs less and scores as well. Only '
+    "trials that finished are drawn; the numbers name them.</p>"
 )
 
 
@@ -129,15 +133,14 @@ def _section(title: str, content: str) -> str:
 def _use(sweep: Sweep, found: Answer) -> str:
     if found.best is None:
         return ""
-    options = " ".join(f"--set {quote(one)}" for one in overrides(found.best))
     more = ""
     if len(found.as_good) > 1 and found.smallest is not None and found.spread is not None:
         small = found.smallest
         size = f", {large(small.parameters)} parameters" if small.parameters else ""
         near = f"{counted(len(found.as_good), 'trial')} lie within the spread of the best ({score_text(found.spread)})"
         more = f"<p>{near}; the smallest network among them is that of trial {small.number}{size}.</p>"
-    command = f"udt-cluster submit JOB.yaml {options}".rstrip()
-    return f'{more}<div class="card"><h3>To train with the best settings</h3><pre>{text(command)}</pre></div>'
+    words = text(command(found.best))
+    return f'{more}<div class="card"><h3>To train with the best settings</h3><pre>{words}</pre></div>'
 
 
 def _importance(drawn: Drawings, figures: _Figures) -> str:

@@ -73,6 +73,8 @@ figcaption { font-size: 13px; color: var(--faint); margin-top: 6px; }
 figcaption a { margin-right: 8px; }
 svg, figure img { width: 100%; height: auto; display: block; overflow: visible; }
 .wide svg, .wide img { min-width: 900px; }
+.small svg, .small img { max-width: 430px; }
+td code { white-space: nowrap; }
 svg text { font-family: system-ui, "Segoe UI", Roboto, sans-serif; }
 svg [id*=tips-] :hover { stroke: var(--ink); stroke-opacity: 1; }
 footer { color: var(--faint); font-size: 13px; margin-top: 44px; padding-bottom: 40px; }

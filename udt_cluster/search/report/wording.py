@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from shlex import quote
 from typing import Any
 
 from udt_cluster.config.problems import flow
 from udt_cluster.search.report.sweep import Parameter, Space, Sweep, label
 from udt_cluster.search.trials import Trial
 
+_NO_SEARCH = ("tune=null", "stages=[prepare,train,evaluate,register]")
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -55,6 +57,12 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 def overrides(trial: Trial) -> list[str]:
     """What to write after each `--set`, to train with the trial's settings."""
     return [f"{path}={flow(value)}" for path, value in trial.settings.items()]
+
+
+def command(trial: Trial, file: str = "JOB.yaml") -> str:
+    """The command that trains the sweep's job with a trial's settings, without searching again."""
+    options = " ".join(f"--set {quote(text)}" for text in (*_NO_SEARCH, *overrides(trial)))
+    return f"udt-cluster submit {quote(file)} {options}"
 
 
 def settings_text(trial: Trial, sweep: Sweep, *, only: Iterable[str] | None = None) -> str:
