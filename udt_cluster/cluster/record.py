@@ -10,12 +10,15 @@
     <storage>/jobs/<id>/alive.json      replaced by the driver every few seconds
     <storage>/jobs/<id>/reaped.json     its runs in MLflow were ended by somebody else than its driver
     <storage>/jobs/<id>/attempts/<run>/<number>.json   each attempt at a run, replaced while it goes on
+    <storage>/jobs/<id>/trials/<number>.json, .plan.json, and sweep.json: its sweep
     <storage>/jobs/<id>/lives/<number>.json, .job.json each `resume`, and the job as it was from then on
     <storage>/jobs/<id>/logs/           see :mod:`udt_cluster.cluster.logship`
     <storage>/runs/<id>/<run>/          checkpoints, scores and model of each run
 """
 
 import json
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,6 +27,7 @@ from typing import Any, TypeVar, cast
 from udt_cluster.cluster import job_index
 from udt_cluster.config.job import Job
 from udt_cluster.errors import VersionError
+from udt_cluster.search.trials import Trial
 from udt_cluster.storage import Location
 
 T = TypeVar("T")
@@ -34,6 +38,7 @@ JOB_VARIABLE, STORAGE_VARIABLE, LIFE_VARIABLE = "UDT_JOB_ID", "UDT_STORAGE", "UD
 
 PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED", "LOST"
 TERMINAL = frozenset({SUCCEEDED, FAILED, STOPPED, LOST})
+_TRIAL = re.compile(r"\d{5,}\.json")
 _LATEST = 20  # looked at first for the last job; those of them without a record are no jobs
 
 
@@ -257,6 +262,27 @@ class JobRecord:
         found = [_read(Attempt, folder / entry.key) for entry in folder.entries() if entry.key.endswith(".json")]
         found = [replace(attempt, nodes=tuple(attempt.nodes)) for attempt in found]
         return sorted(found, key=lambda attempt: (attempt.started_at, attempt.run, attempt.number))
+
+    def write_trial(self, trial: Trial) -> None:
+        """Add a trial of the job's sweep, or replace it by what is known of it now."""
+        (self.folder / "trials" / f"{trial.number:05d}.json").write_bytes(trial.to_json().encode())
+
+    def trials(self) -> list[Trial]:
+        """The trials of the job's sweep, by number; one that cannot be read is passed over, and tried again."""
+        folder, found = self.folder / "trials", []
+        for entry in folder.entries():
+            if _TRIAL.fullmatch(entry.key):
+                with suppress(ValueError):
+                    found.append(Trial.from_json((folder / entry.key).read_bytes().decode()))
+        return sorted(found, key=lambda trial: trial.number)
+
+    def write_sweep_seconds(self, seconds: float) -> None:
+        """How long the sweep has run, over all lives of the job."""
+        (self.folder / "sweep.json").write_bytes(_encode({"seconds": round(seconds, 1)}))
+
+    def sweep_seconds(self) -> float:
+        """What was written last; 0 before the first."""
+        return float(self._optional("sweep.json").get("seconds", 0.0))
 
     def delete(self) -> None:
         """Remove the record, checkpoints and scores; `record.json` first, because it makes the job visible."""

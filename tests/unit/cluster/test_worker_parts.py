@@ -10,7 +10,7 @@ import pytest
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import JobRecord
 from udt_cluster.cluster.worker.reporter import JobReporter
-from udt_cluster.cluster.worker.train import WatchedLoader, identity_of
+from udt_cluster.cluster.worker.train import WatchedLoader, identity_of, to_ray_train
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location
 
@@ -60,7 +60,7 @@ def test_epochs_that_come_again_are_told_to_nobody_twice(plan: RunPlan, monkeypa
     monkeypatch.setattr(ray.train, "report", lambda metrics: to_ray.append(metrics["epoch"]))
     record, begun = JobRecord(Location.parse(plan.storage), "j"), [False]
     record.write_progress({"run": plan.run, "epoch": 2})
-    reporter = JobReporter(plan, make_job(), leads=True, has_begun=lambda: begun[0])
+    reporter = JobReporter(plan, make_job(), leads=True, tell=to_ray_train(lambda: begun[0]))
     for epoch in (1, 2):
         reporter.epoch(epoch, 4 * epoch, {"val_dice": 0.5})
     assert record.progress() == {"run": plan.run, "epoch": 2}
@@ -77,8 +77,17 @@ def test_ranks_that_do_not_lead_speak_to_ray_alone(plan: RunPlan, monkeypatch: p
 
     to_ray: list[int] = []
     monkeypatch.setattr(ray.train, "report", lambda metrics: to_ray.append(metrics["epoch"]))
-    JobReporter(plan, make_job(), leads=False, has_begun=lambda: True).epoch(1, 4, {})
+    JobReporter(plan, make_job(), leads=False, tell=to_ray_train(lambda: True)).epoch(1, 4, {})
     assert to_ray == [1]
+    assert plan.record.progress() == {}
+
+
+def test_the_progress_of_one_trial_among_many_is_not_the_jobs(plan: RunPlan) -> None:
+    told: list[dict[str, float]] = []
+    reporter = JobReporter(plan, make_job(), leads=True, tell=told.append, is_shown=False)
+    reporter.epoch(1, 4, {"val_dice": 0.5})
+    reporter.close()
+    assert told == [{"val_dice": 0.5, "epoch": 1, "step": 4}]
     assert plan.record.progress() == {}
 
 

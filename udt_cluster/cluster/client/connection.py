@@ -40,7 +40,8 @@ def _bounded_client(address: str) -> "JobSubmissionClient":
     """Ray's client waits for ever for a server that has stopped; this one does not."""
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     class BoundedClient(JobSubmissionClient):  # type: ignore[misc]  # ray has no types
         def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:

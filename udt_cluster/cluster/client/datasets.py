@@ -38,7 +38,7 @@ def prepare_data(job: Job, *, target: Target, to: str | None, on_event: Callable
     if to is not None:
         target = Target(LOCAL, storage=to)
     version = look_at_source(job, upload=leaves_here(target)).version
-    storage = _storage(target)
+    storage = storage_of(target)
     location = data_folder(storage, job) / version if version else None
     there = location is not None and read_commit(location) is not None
     if location is None or not there:
@@ -89,7 +89,7 @@ def in_use(target: Target) -> dict[str, str]:
     Jobs that have not ended (a lost one may be resumed), and every registered model.
     """
     used = {}
-    storage = _storage(target)
+    storage = storage_of(target)
     for status in jobs.list_jobs(target):
         if status.state in TERMINAL - {LOST}:
             continue
@@ -111,7 +111,7 @@ def remove_data(target: Target, uri: str) -> dict[str, Any]:
     """
     from udt_cluster.data.versions import remove_version
 
-    location = _find(target, uri)
+    location = find_data(target, uri)
     if reason := in_use(target).get(location.name):
         raise RefusedError(f"{location.parent.name}/{location.name} is used by {reason}; remove that first")
     commit = read_commit(location)
@@ -134,7 +134,7 @@ def collect_data(target: Target, *, older_than: timedelta, dry_run: bool) -> lis
     from udt_cluster.data.versions import collect
 
     kept, seconds = set(in_use(target)), older_than.total_seconds()
-    return [vars(found) for found in collect(_storage(target), keep=kept, older_than=seconds, dry_run=dry_run)]
+    return [vars(found) for found in collect(storage_of(target), keep=kept, older_than=seconds, dry_run=dry_run)]
 
 
 def data_sets(target: Target) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def data_sets(target: Target) -> list[dict[str, Any]]:
 
 def _committed(target: Target) -> dict[str, Location]:
     """Committed versions by `DATASET/VERSION`; none is opened, so one that is damaged is there, too."""
-    root = _storage(target) / "data"
+    root = storage_of(target) / "data"
     names = (e.key.removesuffix(f"/{COMMIT}") for e in root.entries() if e.key.endswith(f"/{COMMIT}"))
     return {name: root / name for name in names}
 
@@ -160,7 +160,7 @@ def show_data(target: Target, uri: str, *, preview: Path | None, augment: str = 
     """
     from udt_cluster.data import DataStore, Normalization, render_preview
 
-    store = DataStore.open(_find(target, uri))
+    store = DataStore.open(find_data(target, uri))
     info = store.info
     if preview is not None:
         normalization = Normalization.from_fingerprint("auto", info.fingerprint, info.dtype)
@@ -168,11 +168,17 @@ def show_data(target: Target, uri: str, *, preview: Path | None, augment: str = 
     return {**_facts_of(store), "info": info.to_attrs(), **({"preview": str(preview)} if preview else {})}
 
 
-def _storage(target: Target) -> Location:
+def storage_of(target: Target) -> Location:
+    """Under which the target's data sets lie."""
     return Location.parse(target.storage or str(local.default_storage()))
 
 
-def _find(target: Target, uri: str) -> Location:
+def find_data(target: Target, uri: str) -> Location:
+    """The data-set version that a URI, `DATASET/VERSION` or a unique beginning of that means.
+
+    Raises:
+        UsageError: none or several answer to it.
+    """
     if "://" in uri or uri.startswith(("/", ".")):
         return Location.parse(uri)
     committed = _committed(target)

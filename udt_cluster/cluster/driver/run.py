@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from udt_cluster.cluster.driver import preflight, stages, verify
+from udt_cluster.cluster.driver import preflight, stages, tune, verify
 from udt_cluster.cluster.driver.heartbeat import Heartbeat
 from udt_cluster.cluster.logship import DRIVER, Shipper, ship_own_output
 from udt_cluster.cluster.plan import PATIENCE_SECONDS
@@ -82,7 +82,7 @@ class Driver:
         self.state = State(state=RUNNING, stage="preflight", started_at=now(), life=life, results=known)
 
     def run(self) -> None:
-        """Preflight, then prepare, train, evaluate and register, as far as the job says."""
+        """Preflight, then prepare, tune, train, evaluate and register, as far as the job says."""
         self.record.write_state(self.state)
         scope = stages.Scope.open(self.record, self.tracker)
         self._stage("preflight", lambda: self._preflight(scope))
@@ -93,6 +93,8 @@ class Driver:
         if scope.meta.verifies:
             self._stage("verify", lambda: verify.verify(scope, prepared, self._say)).insist()
             return
+        if "tune" in scope.job.stages:
+            scope = scope.tuned(self._stage("tune", lambda: tune.tune(scope, prepared, self._say)).job)
         if "train" not in scope.job.stages:
             return
         runs = self._stage("train", lambda: stages.train(scope, prepared, self._say))

@@ -34,6 +34,8 @@ class Scope:
     resources: dict[str, float]
     life: Life | None = None
     """What this life of the job goes on with; None in the first."""
+    is_tuned: bool = False
+    """Whether the job is the one that a sweep has found, and not the record's."""
 
     @classmethod
     def open(cls, record: JobRecord, tracker: "Tracker") -> "Scope":
@@ -44,6 +46,10 @@ class Scope:
         ray.init(address="auto", logging_level="warning", log_to_driver=False)
         life = record.life(record.state().life)
         return cls(record, record.job(), record.record(), tracker, dict(ray.cluster_resources()), life)
+
+    def tuned(self, job: Job) -> "Scope":
+        """The same for the job that a sweep has found."""
+        return replace(self, job=job, is_tuned=True)
 
     @property
     def storage(self) -> Location:
@@ -205,6 +211,7 @@ def plan_runs(scope: Scope, prepared: PreparedData) -> tuple[RunPlan, ...]:
             tracking=scope.tracker.uri,
             run_id="",
             parent_id=parent,
+            job_json=scope.job.to_json() if scope.is_tuned else "",
         )
         for number, (fold, seed) in enumerate(pairs, 1)
     ]

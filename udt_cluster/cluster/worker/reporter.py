@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster.record import now
 from udt_cluster.config.home import udt_home
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("udt_cluster")
 
 
+Tell = Callable[[dict[str, float]], None]
+"""Given the metrics of each epoch, with `epoch` (from 1) and `step`."""
+
+
 class JobReporter:
     """`udt_cluster.training.Reporter` of a job.
 
     Args:
-        leads: Whether this is rank 0; the others speak to Ray alone.
-        has_begun: Whether a step has been done. The epochs that come again at a resume are not reported to Ray: each
-            would be a meeting of all ranks, and Ray takes one a second.
+        leads: Whether this is rank 0; the others speak to `tell` alone.
+        tell: Told of each epoch, on every rank.
+        is_shown: Whether this run's progress is the job's.
     """
 
-    def __init__(self, plan: "RunPlan", job: Job, *, leads: bool, has_begun: Callable[[], bool]) -> None:
-        self._plan, self._epochs, self._leads, self._has_begun = plan, job.train.epochs, leads, has_begun
+    def __init__(self, plan: "RunPlan", job: Job, *, leads: bool, tell: Tell, is_shown: bool = True) -> None:
+        self._plan, self._epochs, self._leads, self._is_shown = plan, job.train.epochs, leads, is_shown
+        self._tell_others = tell
         self._log = _metric_log(plan) if leads and plan.tracking else None
         self._started = time.time()
         told = plan.record.progress() if leads else {}
@@ -34,14 +39,11 @@ class JobReporter:
 
     def epoch(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a finished epoch; epochs that come again after a resume reach MLflow once."""
-        import ray.train
-
-        if self._has_begun():
-            ray.train.report({**metrics, "epoch": epoch, "step": step})
         if self._log is not None:
             self._log.log(epoch, dict(metrics))
         if self._leads and epoch > self._told:
             self._tell(epoch, step, metrics)
+        self._tell_others({**metrics, "epoch": epoch, "step": step})
 
     def _tell(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         val_dice, seconds = metrics.get("val_dice", float("nan")), metrics.get("epoch_seconds", 0.0)
@@ -49,7 +51,11 @@ class JobReporter:
             "epoch %d/%d step %d train_loss %.4f val_dice %.4f %.1f s",
             *(epoch, self._epochs, step, metrics.get("train_loss", float("nan")), val_dice, seconds),
         )
-        progress = {
+        if self._is_shown:
+            self._plan.record.write_progress(self._progress(epoch, step, val_dice, seconds))
+
+    def _progress(self, epoch: int, step: int, val_dice: float, seconds: float) -> dict[str, Any]:
+        return {
             "run": self._plan.run,
             "run_number": self._plan.number,
             "runs": self._plan.total,
@@ -65,7 +71,6 @@ class JobReporter:
             "started": self._started,
             "at": now(),
         }
-        self._plan.record.write_progress(progress)
 
     def picture(self, name: str, png: bytes, step: int) -> None:
         """A picture of validation predictions."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from udt_cluster.cluster.worker.reporter import Tell
     from udt_cluster.cluster.worker.trace import TracedLoader
     from udt_cluster.data import DataStore, EvalLoader, Normalization, TrainLoader
     from udt_cluster.training import DeepSpeedEngine, StorageCheckpoints
@@ -52,7 +53,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     rank = ray.train.get_context().get_world_rank()
     logs = plan.record.logs / plan.run / f"a{plan.attempt}-r{rank}"
     with closing(ship_own_output(logs)), closing(SignWriter(_signs(plan), _first_sign(rank))) as signs:
-        _log_to_stdout(rank)
+        log_to_stdout(rank)
         _train(plan, signs)
 
 
@@ -67,23 +68,53 @@ def _first_sign(rank: int) -> Sign:
 
 
 def _train(plan: RunPlan, signs: SignWriter) -> None:
-    """Build everything and fit."""
+    """One rank of several, of Ray Train's worker group."""
     import ray.train
     import ray.train.torch
 
+    context, job = ray.train.get_context(), plan.job()
+    here = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    with closing(Watch(plan, job, signs, here, preemption=announced_preemption())) as watch:
+        train_rank(plan, job, here, watch, to_ray_train(watch.has_begun))
+
+
+def to_ray_train(has_begun: Callable[[], bool]) -> "Tell":
+    """Tells Ray Train of the epochs of this attempt, once a step has been done.
+
+    Each is a meeting of all ranks, of which Ray takes one a second, and those that come again at a resume are many.
+    """
+    import ray.train
+
+    def tell(metrics: dict[str, float]) -> None:
+        if has_begun():
+            ray.train.report(metrics)
+
+    return tell
+
+
+def train_rank(plan: RunPlan, job: Job, here: Place, watch: "Watch", tell: "Tell", *, is_shown: bool = True) -> int:
+    """Build everything that one rank of a run needs, and fit; the number of its trainable parameters.
+
+    Args:
+        plan: The run.
+        job: What to train.
+        here: This rank.
+        watch: Over it.
+        tell: Told of each epoch.
+        is_shown: Whether this run's progress is the job's.
+    """
     from udt_cluster.cluster.worker.reporter import JobReporter
     from udt_cluster.training import DeepSpeedEngine, fit
 
-    context, job = ray.train.get_context(), plan.job()
-    here = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     log.info("rank %d of %d on %s, run %s, attempt %d", here.rank, here.world_size, here.device, plan.run, plan.attempt)
     with ExitStack() as stack:
-        watch = stack.enter_context(closing(Watch(plan, job, signs, here)))
-        reporter = stack.enter_context(closing(JobReporter(plan, job, leads=here.rank == 0, has_begun=watch.has_begun)))
+        reporter = JobReporter(plan, job, leads=here.rank == 0, tell=tell, is_shown=is_shown)
+        stack.enter_context(closing(reporter))
         data = _open_data(plan, job)
         checkpoints = stack.enter_context(closing(_checkpoints(plan, job, data, here)))
         checkpoints.check_resumable(zero_stage=job.train.zero_stage)
         engine = DeepSpeedEngine(_build(plan, job, data.store), job.train, device=here.device, seed=plan.seed)
+        stack.enter_context(closing(engine))
         train, validation = _loaders(data, plan, job, engine)
         stack.enter_context(closing(train))
         fit(
@@ -99,6 +130,7 @@ def _train(plan: RunPlan, signs: SignWriter) -> None:
             beat=watch.beat,
         )
         watch.close()  # what follows is no step any more
+        return sum(parameter.numel() for parameter in engine.module.parameters() if parameter.requires_grad)
 
 
 def _traced(loader: "TrainLoader", plan: RunPlan, here: Place) -> "TrainLoader | TracedLoader":
@@ -113,13 +145,15 @@ def _traced(loader: "TrainLoader", plan: RunPlan, here: Place) -> "TrainLoader |
 class Watch:
     """Signs of life, watchdog, reasons to stop and failpoints of one rank."""
 
-    def __init__(self, plan: RunPlan, job: Job, signs: SignWriter, here: Place) -> None:
+    def __init__(
+        self, plan: RunPlan, job: Job, signs: SignWriter, here: Place, *, preemption: Callable[[], Any]
+    ) -> None:
         self._signs, self._begun = signs, False
         self._failpoints = Failpoints(plan.faults, rank=here.rank, attempt=plan.attempt)
         self._watchdog = Watchdog(job.retry.hang.total_seconds(), on_hang=self._tell_hang)
         follows = here.rank == 0 and job.resources.workers.is_range
         self._control = ControlReader(plan.record.folder, plan.run, plan.attempt) if follows else None
-        self.interrupt = Interruption(announced_preemption(), self._control or str)
+        self.interrupt = Interruption(preemption, self._control or str)
 
     def before_step(self, step: int, batches: "Sequence[Batch]") -> None:
         """Optimizer step number `step` (from 1) is about to be done."""
@@ -284,7 +318,7 @@ def identity_of(plan: RunPlan, job: Job, *, data_version: str) -> dict[str, str]
     return {"model": model, "data": data_version, "splits": splits, "fold": str(plan.fold), "seed": str(plan.seed)}
 
 
-def _log_to_stdout(rank: int) -> None:
+def log_to_stdout(rank: int) -> None:
     """Rank 0's lines, and the others' warnings, into the job's log."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
