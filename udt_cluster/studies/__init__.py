@@ -4,6 +4,7 @@ from udt_cluster.studies.analyze import analyze
 from udt_cluster.studies.design import Arm, Contrast, Design, Measurement, Metric, SkipGap, metric_named
 from udt_cluster.studies.findings import Findings
 from udt_cluster.studies.missing import Missing, find_missing
+from udt_cluster.studies.report import write_report
 from udt_cluster.studies.skips import all_subsets
 from udt_cluster.studies.table import RunKey, ScoreFile, ScoreRow, ScoreTable, read_scores
 
@@ -25,4 +26,5 @@ __all__ = [
     "find_missing",
     "metric_named",
     "read_scores",
+    "write_report",
 ]

@@ -57,9 +57,10 @@ def tuned_against_fixed(scores: Sequence[Scores], design: Design) -> tuple[list[
 
     A data set is cut into its folds (with one fold: into two halves of its groups). For each part the tuned arm has the
     best mean on the data set's other parts; the fixed arm has the best mean over data sets, this part again left out.
+    Arms on an ordered axis are not tuned: more cases cost more.
     """
     arms = _common_arms(scores)
-    if len(scores) < 2 or len(arms) < 2:
+    if len(scores) < 2 or len(arms) < 2 or design.has_curve:
         return [], []
     tables = {one.dataset: _Table(one, arms, design) for one in scores}
     results, choices = [], []

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 from udt_cluster.statistics import rank_correlation
 from udt_cluster.studies.design import Design, metric_named
-from udt_cluster.studies.findings import ArmResult, ComparisonResult, CurvePoint, ScatterPoint, ScatterResult
+from udt_cluster.studies.findings import ArmResult, ComparisonResult, CurvePoint, Kind, ScatterPoint, ScatterResult
 
 _COST = {"parameters": "parameters, millions", "gmac": "multiply-adds, 1e9"}
-SKIP_KINDS = ("shapley", "left out", "alone")
+SKIP_KINDS: tuple[Kind, ...] = ("shapley", "left out", "alone")
 """Which number of a skip is shown where one is: the first of these that there is."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from udt_cluster.statistics import ALPHA, LEAST_GROUPS
 from udt_cluster.studies.columns import shown_skips
-from udt_cluster.studies.design import Contrast, metric_named
+from udt_cluster.studies.design import Contrast, Design, metric_named
 from udt_cluster.studies.findings import ComparisonResult, DatasetFacts, Findings, OrderResult
 from udt_cluster.studies.wording import correlation, counted, effect, listed, number, p_text, signed, who
 
@@ -28,6 +28,18 @@ def is_shown(result: ComparisonResult) -> bool:
     return result.verdict in _SHOWN
 
 
+def common_reference(design: Design) -> str:
+    """The arm that all comparisons are against; empty where there is no such one."""
+    seconds = {contrast.pair[1] if contrast.pair else "" for contrast in design.contrasts}
+    return seconds.pop() if len(seconds) == 1 else ""
+
+
+def short_name(name: str, design: Design) -> str:
+    """The name of a comparison; the first arm alone where all are against one reference."""
+    contrast = {one.name: one for one in design.contrasts}.get(name)
+    return contrast.pair[0] if contrast and contrast.pair and common_reference(design) else name
+
+
 def statement(result: ComparisonResult, contrast: Contrast | None) -> str:
     """A is better than B."""
     pair = contrast.pair if contrast is not None else None
@@ -46,7 +58,7 @@ def _of_dataset(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
     yield prefix + _headline(findings, facts, found)
     shown = [one for one in found if is_shown(one)]
     if shown and len(found) > 1:
-        yield from _others(found, shown, prefix)
+        yield from _others(findings.design, found, shown, prefix)
     yield from (prefix + sentence for sentence in (*_best(findings, facts), *_skips(findings, facts)))
 
 
@@ -57,7 +69,10 @@ def _headline(findings: Findings, facts: DatasetFacts, found: Sequence[Compariso
     if shown:
         first = shown[0]
         contrast = {one.name: one for one in findings.design.contrasts}.get(first.name)
-        return f"{statement(first, contrast)}: {_numbers(first, noun, facts.unit)}."
+        against = common_reference(findings.design)
+        lead = f"No arm is shown to be better than {against}; " if against and first.verdict == "worse" else ""
+        lead = lead if len(found) > 1 else ""
+        return f"{lead}{statement(first, contrast)}: {_numbers(first, noun, facts.unit)}."
     if all(one.verdict == "too few cases" for one in found):
         return _too_few(findings, facts, found, largest)
     sure = _how_equal(findings, found)
@@ -94,14 +109,18 @@ def _numbers(result: ComparisonResult, noun: str, unit: str, *, p: bool = True) 
     return f"{effect(result, unit=unit)} ({corrected}{who(result.cases, result.groups, noun)})"
 
 
-def _others(found: Sequence[ComparisonResult], shown: Sequence[ComparisonResult], prefix: str) -> Iterator[str]:
+def _others(
+    design: Design, found: Sequence[ComparisonResult], shown: Sequence[ComparisonResult], prefix: str
+) -> Iterator[str]:
+    against = common_reference(design)
     ordered = sorted(shown, key=lambda one: (one.verdict, -abs(one.difference)))[1:]
     for verdict in _SHOWN:
-        names = [f"{one.name} ({_short(one)})" for one in ordered if one.verdict == verdict]
+        names = [f"{short_name(one.name, design)} ({_short(one)})" for one in ordered if one.verdict == verdict]
         if names:
+            than = f" than {against}" if against else ""
             more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
             text = ", ".join(names[:_MOST_NAMED]) if more else listed(names)
-            yield f"{prefix}Also {verdict}: {text}{more}."
+            yield f"{prefix}Also {verdict}{than}: {text}{more}."
     rest = len(found) - len(shown)
     if rest:
         yield f"{prefix}For the other {counted(rest, 'comparison')} no difference is shown."
