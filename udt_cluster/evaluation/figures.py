@@ -147,7 +147,9 @@ def _fill(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, aspect: flo
     axis.imshow(layer, interpolation="nearest", aspect=aspect)
 
 
-def draw_contour(axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: float = 1.5, halo: bool = True) -> None:
+def draw_contour(
+    axis: "Axes", where: npt.NDArray[np.bool_], color: str, *, width: float = 1.5, halo: bool = True
+) -> None:
     """The outline of a mask, closed where it meets the border, with a dark halo so that it is seen on any tissue."""
     from matplotlib.patheffects import Normal, Stroke
 

@@ -35,6 +35,7 @@ def explain(
     output: Path,
     settings: ExplainSettings | None = None,
     about: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure what the skips of a model do, without training anything.
@@ -49,6 +50,7 @@ def explain(
         output: New folder for ``explain.json``, ``explain.html``, tables and pictures; appears when all is written.
         settings: What is drawn.
         about: Said at the top of the page: which model, which data.
+        notes: What else a reader must know; said with the warnings.
         progress: Called after each case.
 
     Returns:
@@ -64,6 +66,7 @@ def explain(
     with complete_folder(output) as folder, torch.inference_mode():
         findings = _find(model, networks, store, cases, settings=settings, progress=progress)
         report = _report(model, findings, about or {}, settings)
+        report["warnings"] = [*notes, *report["warnings"]]
         write_tables(folder, findings, model.spec.model.scales)
         text = json.dumps(_plain(report), indent=2, allow_nan=False)
         (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
