@@ -255,7 +255,7 @@ def train_alone(plan: RunPlan, tell: Callable[[dict[str, float]], None], *, most
     """
     from udt_cluster.cluster.logship import ship_own_output
 
-    plan, job = replace(plan, attempt=_next_attempt(plan, most)), plan.job()
+    plan, job = replace(plan, attempt=next_attempt(plan, most)), plan.job()
     here = Place(0, 1, _device())
     logs = plan.record.logs / plan.run / f"a{plan.attempt}-r0"
     signs_at = signs_folder(plan.record.folder, plan.run, plan.attempt)
@@ -268,7 +268,7 @@ def train_alone(plan: RunPlan, tell: Callable[[dict[str, float]], None], *, most
                 _let_go()
 
 
-def _next_attempt(plan: RunPlan, most: int) -> int:
+def next_attempt(plan: RunPlan, most: int) -> int:
     """The attempt's number, after a note of where it begins."""
     from udt_cluster.training import CheckpointCatalog, StorageCheckpoints
 
