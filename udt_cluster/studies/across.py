@@ -20,9 +20,9 @@ from udt_cluster.statistics import (
     spearman_rows,
 )
 from udt_cluster.studies.compare import means, result_of
-from udt_cluster.studies.design import Contrast, Design, metric_named
-from udt_cluster.studies.findings import Choice, ComparisonResult, InteractionResult, Kind, OrderResult
-from udt_cluster.studies.skips import skip_contrasts
+from udt_cluster.studies.design import Design, metric_named
+from udt_cluster.studies.findings import Choice, ComparisonResult, InteractionResult, OrderResult
+from udt_cluster.studies.skips import SkipContrast, skip_contrasts
 from udt_cluster.studies.values import Contrasted, Scores, contrasted, shared_means
 
 LEAST_ARMS = 3
@@ -34,8 +34,8 @@ _HALVES = 2
 def interactions(scores: Sequence[Scores], design: Design) -> list[InteractionResult]:
     """Every comparison of arms and every skip, in every pair of data sets; corrected over all of one kind."""
     found = [
-        _interaction(first, second, contrast, kind, design)
-        for kind, contrast in _contrasts(design)
+        _interaction(first, second, asked, design)
+        for asked in (*_plain(design), *skip_contrasts(design))
         for first, second in combinations(scores, 2)
     ]
     results = []
@@ -92,22 +92,21 @@ class _Table:
         return averages
 
 
-def _contrasts(design: Design) -> Iterator[tuple[Kind, Contrast]]:
+def _plain(design: Design) -> Iterator[SkipContrast]:
     for contrast in design.contrasts:
-        yield "comparison", contrast
-    for found in skip_contrasts(design):
-        yield found.kind, found.contrast
+        yield SkipContrast("comparison", 0, contrast)
 
 
-def _interaction(first: Scores, second: Scores, contrast: Contrast, kind: Kind, design: Design) -> InteractionResult:
-    sides = [contrasted(scores, contrast.weights) for scores in (first, second)]
+def _interaction(first: Scores, second: Scores, asked: SkipContrast, design: Design) -> InteractionResult:
+    sides = [contrasted(scores, asked.contrast.weights) for scores in (first, second)]
     one, other = sides
     noises = (one.components.seed_noise, other.components.seed_noise)
     shown = interaction(one.column, other.column, seed=design.seed, noises=noises)
     return InteractionResult(
         metric=first.metric,
-        kind=kind,
-        name=contrast.name,
+        kind=asked.kind,
+        name=asked.contrast.name,
+        level=asked.level,
         first=first.dataset,
         second=second.dataset,
         difference=shown.difference,

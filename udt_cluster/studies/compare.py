@@ -35,7 +35,7 @@ def arm_results(scores: Scores, design: Design, *, class_name: str = "") -> list
         found = contrasted(scores, {arm: 1.0}, class_name=class_name)
         column, parts = found.column, found.components
         interval = mean_interval(column, seed=design.seed, noise=parts.seed_noise).clipped(metric.low, metric.high)
-        rank, rank_low, rank_high = ranks.get(arm, (0, 0, 0))
+        rank, rank_low, rank_high, rank_groups = ranks.get(arm, (0, 0, 0, 0))
         result = ArmResult(
             dataset=scores.dataset,
             metric=scores.metric,
@@ -50,6 +50,7 @@ def arm_results(scores: Scores, design: Design, *, class_name: str = "") -> list
             rank=rank,
             rank_low=rank_low,
             rank_high=rank_high,
+            rank_groups=rank_groups,
             seed_sd=parts.seed_sd,
             fold_sd=parts.fold_sd,
         )
@@ -171,10 +172,11 @@ def _regressions(found: Contrasted, sign: int) -> tuple[Regression, ...]:
     )
 
 
-def _ranks(scores: Scores, design: Design) -> dict[str, tuple[int, int, int]]:
-    """Rank of each arm that has scores, 1 = best, and where it lies in 95 % of resamples."""
+def _ranks(scores: Scores, design: Design) -> dict[str, tuple[int, int, int, int]]:
+    """Rank of each arm that has scores, 1 = best, where it lies in 95 % of resamples, and on how many groups."""
     arms = scores.arms_with_scores
     averages, drawn = means(scores, arms, design)
+    groups = len(shared_means(scores, arms)[0])
     if len(averages) < 2:
         return {}
     sign = metric_named(scores.metric).sign
@@ -183,5 +185,5 @@ def _ranks(scores: Scores, design: Design) -> dict[str, tuple[int, int, int]]:
     ranks = {}
     for at, arm in enumerate(arms):
         interval = percentile_interval(again[:, at])
-        ranks[arm] = (int(order[at]), int(np.floor(interval.low)), int(np.ceil(interval.high)))
+        ranks[arm] = (int(order[at]), int(np.floor(interval.low)), int(np.ceil(interval.high)), groups)
     return ranks

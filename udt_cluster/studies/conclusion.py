@@ -8,19 +8,21 @@ from udt_cluster.statistics import ALPHA, LEAST_GROUPS
 from udt_cluster.studies.columns import shown_skips
 from udt_cluster.studies.design import Contrast, Design, metric_named
 from udt_cluster.studies.findings import ComparisonResult, DatasetFacts, Findings, OrderResult
-from udt_cluster.studies.wording import correlation, counted, effect, listed, number, p_text, signed, who
+from udt_cluster.studies.wording import correlation, counted, double_effect, effect, listed, number, p_text, signed, who
 
-_MOST_NAMED = 4
+_MOST_NAMED, _MOST_DEPENDENT = 4, 2
 _SHOWN = ("better", "worse")
 
 
 def conclude(findings: Findings) -> Findings:
     """The same findings with their conclusion; the first sentence is the answer."""
-    sentences = [sentence for facts in findings.datasets for sentence in _of_dataset(findings, facts)]
+    found = {facts.name: list(_of_dataset(findings, facts)) for facts in findings.datasets}
+    sentences = [sentence for told in found.values() for sentence in told[: 1 if len(found) > 1 else None]]
     if not sentences:
         sentences = ["Nothing can be said yet: no training has scores."]
-    sentences += [*_across(findings), *_caveats(findings)]
-    return replace(findings, conclusion=tuple(sentences))
+    sentences = [*_dependence(findings), *sentences, *_across(findings), *_caveats(findings)]
+    details = {name: tuple(told[1:]) for name, told in found.items()} if len(found) > 1 else {}
+    return replace(findings, conclusion=tuple(sentences), details=details)
 
 
 def is_shown(result: ComparisonResult) -> bool:
@@ -58,8 +60,9 @@ def _of_dataset(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
     yield prefix + _headline(findings, facts, found)
     shown = [one for one in found if is_shown(one)]
     if shown and len(found) > 1:
-        yield from _others(findings.design, found, shown, prefix)
-    yield from (prefix + sentence for sentence in (*_best(findings, facts), *_skips(findings, facts)))
+        yield from _others(findings.design, found, shown)
+    yield from _best(findings, facts)
+    yield from _skips(findings, facts)
 
 
 def _headline(findings: Findings, facts: DatasetFacts, found: Sequence[ComparisonResult]) -> str:
@@ -109,21 +112,20 @@ def _numbers(result: ComparisonResult, noun: str, unit: str, *, p: bool = True) 
     return f"{effect(result, unit=unit)} ({corrected}{who(result.cases, result.groups, noun)})"
 
 
-def _others(
-    design: Design, found: Sequence[ComparisonResult], shown: Sequence[ComparisonResult], prefix: str
-) -> Iterator[str]:
+def _others(design: Design, found: Sequence[ComparisonResult], shown: Sequence[ComparisonResult]) -> Iterator[str]:
     against = common_reference(design)
-    ordered = sorted(shown, key=lambda one: (one.verdict, -abs(one.difference)))[1:]
+    first, *ordered = sorted(shown, key=lambda one: (one.verdict, -abs(one.difference)))
     for verdict in _SHOWN:
         names = [f"{short_name(one.name, design)} ({_short(one)})" for one in ordered if one.verdict == verdict]
         if names:
             than = f" than {against}" if against else ""
             more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
             text = ", ".join(names[:_MOST_NAMED]) if more else listed(names)
-            yield f"{prefix}Also {verdict}{than}: {text}{more}."
+            lead = f"Also {verdict}" if verdict == first.verdict else verdict.capitalize()
+            yield f"{lead}{than}: {text}{more}."
     rest = len(found) - len(shown)
     if rest:
-        yield f"{prefix}For the other {counted(rest, 'comparison')} no difference is shown."
+        yield f"For the other {counted(rest, 'comparison')} no difference is shown."
 
 
 def _short(result: ComparisonResult) -> str:
@@ -136,9 +138,8 @@ def _best(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
     if len(ranked) < 3:
         return
     first = ranked[0]
-    mean = (
-        f"The best mean {findings.design.metric.label} has {first.arm} ({number(first.mean, findings.design.metric)})"
-    )
+    metric = findings.design.metric
+    mean = f"{first.arm} has the best mean {metric.label} ({number(first.mean, metric)})"
     if first.rank_high > 1:
         ranks = f"1 to {first.rank_high} of {len(ranked)}"
         yield f"{mean}; in 95 % of resamples its rank is {ranks}, so which is best is not known."
@@ -159,14 +160,25 @@ def _skips(findings: Findings, facts: DatasetFacts) -> Iterator[str]:
         yield f"For skip{'s' if len(rest) > 1 else ''} {listed(rest)} no contribution is shown."
 
 
+def _dependence(findings: Findings) -> Iterator[str]:
+    """The answer to a study of several data sets, where it is that they differ; the surest first."""
+    found = [one for one in findings.interactions if one.verdict == "depends on the data set"]
+    ordered = sorted(found, key=lambda one: (one.kind != "comparison", one.corrected_p, -abs(one.difference)))
+    names = list(
+        dict.fromkeys(
+            f"{short_name(one.name, findings.design)} in {one.first} against {one.second} ({double_effect(one)})"
+            for one in ordered
+        )
+    )
+    if names:
+        more = f", and {len(names) - _MOST_DEPENDENT} more" if len(names) > _MOST_DEPENDENT else ""
+        lead = f"The answer depends on the data set. The effect on {findings.design.metric.label} differs for"
+        yield f"{lead} {'; '.join(names[:_MOST_DEPENDENT])}{more}."
+
+
 def _across(findings: Findings) -> Iterator[str]:
     tested = [one for one in findings.interactions if one.verdict != "too few cases"]
-    found = [one for one in tested if one.verdict == "depends on the data set"]
-    if found:
-        names = list(dict.fromkeys(f"{one.name} ({one.first} and {one.second})" for one in found))
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        yield f"The answer depends on the data set: {'; '.join(names[:_MOST_NAMED])}{more}."
-    elif tested:
+    if tested and all(one.verdict == "no dependence shown" for one in tested):
         yield f"That the answer depends on the data set is not shown ({counted(len(tested), 'double difference')})."
     yield from (_order(one) for one in findings.orders if not math.isnan(one.spearman))
     for one in findings.of("tuned"):
@@ -184,10 +196,8 @@ def _order(one: OrderResult) -> str:
 def _caveats(findings: Findings) -> Iterator[str]:
     missing = findings.missing
     if not missing.is_complete:
-        yield (
-            f"Incomplete: {missing.runs_found} of {counted(missing.runs_expected, 'training')} have scores; "
-            "arms are compared on the cases that both have."
-        )
+        tail = "; arms are compared on the cases that both have" if missing.runs_found else ""
+        yield f"Incomplete: {missing.runs_found} of {counted(missing.runs_expected, 'training')} have scores{tail}."
     single = [facts.name for facts in findings.datasets if facts.seeds == 1]
     if single:
         yield (

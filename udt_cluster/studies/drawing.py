@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Role = Literal["ink", "faint", "line", "soft", "card", "plain", "good", "bad", "one", "two", "three", "four", "five"]
+Role = Literal[
+    "ink", "faint", "line", "soft", "band", "card", "plain", "good", "bad", "one", "two", "three", "four", "five"
+]
 Anchor = Literal["start", "middle", "end"]
 
 LIGHT: Mapping[Role, str] = {
@@ -17,6 +19,7 @@ LIGHT: Mapping[Role, str] = {
     "faint": "#616b7c",
     "line": "#c9ced8",
     "soft": "#dbe6f4",
+    "band": "#f3f5f9",
     "card": "#ffffff",
     "plain": "#7d8799",
     "good": "#2463b8",
@@ -34,6 +37,7 @@ DARK: Mapping[Role, str] = {
     "faint": "#9aa5b6",
     "line": "#3b4557",
     "soft": "#273650",
+    "band": "#212936",
     "card": "#1b212b",
     "plain": "#8a95a8",
     "good": "#86b4f2",
@@ -49,6 +53,7 @@ SERIES: tuple[Role, ...] = ("one", "two", "three", "four", "five")
 _SIZE = 12  # of text, in the units of the drawing
 _INCH = 100  # units
 _DPI = 170
+_MARGIN = 14  # around a PNG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +128,11 @@ class Drawing:
         """In light colours, with a white ground."""
         from matplotlib.figure import Figure  # half a second, needed for pictures only
 
-        figure = Figure(figsize=(self.width / _INCH, self.height / _INCH), dpi=_DPI, facecolor=LIGHT["card"])
+        size = (self.width + 2 * _MARGIN, self.height + 2 * _MARGIN)
+        figure = Figure(figsize=(size[0] / _INCH, size[1] / _INCH), dpi=_DPI, facecolor=LIGHT["card"])
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_xlim(0, self.width)
-        axes.set_ylim(self.height, 0)
+        axes.set_xlim(-_MARGIN, self.width + _MARGIN)
+        axes.set_ylim(self.height + _MARGIN, -_MARGIN)
         axes.set_axis_off()
         for shape in self.shapes:
             _draw(axes, shape)

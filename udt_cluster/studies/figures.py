@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from udt_cluster.studies.columns import SKIP_KINDS
 from udt_cluster.studies.conclusion import common_reference, is_shown, short_name
 from udt_cluster.studies.design import Metric
 from udt_cluster.studies.drawing import Box, Dot, Drawing, Line, Role, Shape, Words, shortened
@@ -12,7 +13,7 @@ from udt_cluster.studies.scales import span, ticks
 from udt_cluster.studies.wording import MINUS, bracket, double_effect, effect, signed
 
 _WIDE = 820.0
-_PLOT = (246.0, 560.0)  # from, to
+_PLOT = (236.0, 632.0)  # from, to
 _ROW, _TOP, _BOTTOM = 26.0, 44.0, 40.0
 _MOST_LABEL = 34
 _MOST_ROWS = 24
@@ -62,9 +63,12 @@ def comparison_forest(findings: Findings, dataset: str) -> Drawing:
 
 
 def interaction_forest(findings: Findings) -> Drawing:
-    """Double differences between data sets, the surest first."""
+    """Double differences between data sets: of the skips where there are some, else of the arms; the surest first."""
     metric = findings.design.metric
-    ordered = sorted(findings.interactions, key=lambda one: (math.isnan(one.p), one.p))
+    kinds = {one.kind for one in findings.interactions}
+    kind = next((kind for kind in SKIP_KINDS if kind in kinds), "comparison")
+    found = [one for one in findings.interactions if one.kind == kind]
+    ordered = sorted(found, key=lambda one: (math.isnan(one.p), one.p)) if len(found) > _MOST_ROWS else found
     rows = [_interaction_row(one, findings) for one in ordered[:_MOST_ROWS]]
     more = f" (the {_MOST_ROWS} surest of {len(ordered)})" if len(ordered) > _MOST_ROWS else ""
     title = f"Effect in one data set minus effect in another, {metric.label}{more}"
@@ -91,7 +95,7 @@ def forest(
 
     floor = height - _BOTTOM
     shapes: list[Shape] = [Words(x=0, y=16, text=title, role="ink", size=14, bold=True)]
-    shapes += [Box(x=0, y=_TOP + _ROW * row, width=_WIDE, height=_ROW, role="soft") for row in _striped(rows)]
+    shapes += [Box(x=0, y=_TOP + _ROW * row, width=_WIDE, height=_ROW, role="band") for row in _striped(rows)]
     for tick in ticks(low, high):
         shapes.append(Line(points=((x(tick), _TOP - 6), (x(tick), floor))))
         shapes.append(Words(x=x(tick), y=floor + 16, text=_tick_text(tick), anchor="middle", size=11))
@@ -171,8 +175,9 @@ def _skip_line(one: ComparisonResult, metric: Metric, most: float) -> Iterator[S
 
 def _interaction_row(one: InteractionResult, findings: Findings) -> ForestRow:
     shown = one.verdict == "depends on the data set"
+    what = f"skip {one.level}" if one.level else short_name(one.name, findings.design)
     return ForestRow(
-        label=f"{short_name(one.name, findings.design)}: {one.first} {MINUS} {one.second}",
+        label=f"{what}: {one.first} {MINUS} {one.second}",
         value=one.difference,
         low=one.low,
         high=one.high,

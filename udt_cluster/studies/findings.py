@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from udt_cluster.studies.design import Design
@@ -33,6 +34,7 @@ class ArmResult:
         rank: 1 = best mean on the groups that all arms have; 0 where that was not to be told.
         rank_low: Best rank in 95 % of the resamples.
         rank_high: Worst rank.
+        rank_groups: That all arms have: the rank is on these.
         seed_sd: Of a fold's mean when it is trained again with another seed; NaN with one seed.
         fold_sd: Of a fold's mean beyond its patients and seeds; NaN with one fold.
     """
@@ -50,6 +52,7 @@ class ArmResult:
     rank: int = 0
     rank_low: int = 0
     rank_high: int = 0
+    rank_groups: int = 0
     seed_sd: float = math.nan
     fold_sd: float = math.nan
 
@@ -142,6 +145,7 @@ class InteractionResult:
         metric: Which.
         kind: Of the comparison.
         name: Of the comparison.
+        level: Of the skip, for the kinds that are about one; else 0.
         first: Data set.
         second: Data set.
         difference: Effect in the first minus effect in the second.
@@ -157,6 +161,7 @@ class InteractionResult:
     metric: str
     kind: Kind
     name: str
+    level: int
     first: str
     second: str
     difference: float
@@ -294,6 +299,7 @@ class Findings:
         curve: Points over ordered arms.
         scatters: Columns against each other.
         conclusion: Sentences; the first is the answer.
+        details: More sentences by data set, where there are several.
     """
 
     design: Design
@@ -307,6 +313,7 @@ class Findings:
     curve: tuple[CurvePoint, ...] = ()
     scatters: tuple[ScatterResult, ...] = ()
     conclusion: tuple[str, ...] = ()
+    details: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(
         self, kind: Kind = "comparison", *, dataset: str | None = None, metric: str | None = None, class_name: str = ""

@@ -36,7 +36,7 @@ def find_missing(table: ScoreTable, design: Design) -> Missing:
     strays = sorted({row.arm for row in table.rows} - {arm.name for arm in design.arms})
     notes = [*_runs(expected, table.runs), *_cases(table), *_fold_changes(table)]
     notes += [f"scores of {name} are there, but the study has no such arm" for name in strays]
-    notes += [f"no scores of the metric {name}" for name in design.metrics if name not in table.metrics]
+    notes += [f"no scores of the metric {name}" for name in design.metrics if table.rows and name not in table.metrics]
     return Missing(runs_expected=len(expected), runs_found=len(found), notes=tuple(notes))
 
 

@@ -60,24 +60,23 @@ def study_sheets(findings: Findings) -> list[tuple[str, Sheet]]:
 
 
 def _header(findings: Findings) -> str:
-    design, missing = findings.design, findings.missing
+    design, missing, facts_of = findings.design, findings.missing, findings.datasets
     answer, *rest = findings.conclusion
     comparisons = findings.of()
     kind = "passed" if any(is_shown(one) for one in comparisons) else "note"
     if not any(one.verdict not in ("too few cases", "no data") for one in comparisons):
         kind = "warning"
     tiles = [
-        (len(design.arms), counted(len(design.arms), "arm")),
-        (len(findings.datasets), counted(len(findings.datasets), "data set")),
-        (sum(facts.cases for facts in findings.datasets), "cases"),
-        (sum(facts.groups for facts in findings.datasets), f"{design.group}s"),
-        (max((facts.folds for facts in findings.datasets), default=0), "folds"),
-        (max((facts.seeds for facts in findings.datasets), default=0), "seeds"),
-        (f"{missing.runs_found} of {missing.runs_expected}", "trainings with scores"),
+        (len(design.arms), "arm"),
+        (len(facts_of), "data set"),
+        (sum(facts.cases for facts in facts_of), "case"),
+        (sum(facts.groups for facts in facts_of), design.group),
+        (max((facts.folds for facts in facts_of), default=0), "fold"),
+        (max((facts.seeds for facts in facts_of), default=0), "seed"),
     ]
-    items = "".join(
-        f"<li><b>{value}</b><span>{escape(label.lstrip('0123456789, '))}</span></li>" for value, label in tiles
-    )
+    shown = [tuple(counted(value, label).split(" ", 1)) for value, label in tiles]
+    shown.append((f"{missing.runs_found} of {missing.runs_expected}", "trainings with scores"))
+    items = "".join(f"<li><b>{value}</b><span>{escape(label)}</span></li>" for value, label in shown)
     also = "".join(f"<li>{escape(sentence)}</li>" for sentence in rest)
     return (
         '<header><a class="skip" href="#main">Skip to the results</a>'
@@ -93,7 +92,9 @@ def _dataset(findings: Findings, dataset: str, figures: Sequence[StudyFigure]) -
         _folded(sheet) if is_folded else f'<div class="card"><h3>{escape(sheet.title)}</h3>{sheet.to_html()}</div>'
         for is_folded, sheet in _sheets(findings, dataset)
     )
-    return f"<section><h2>{escape(dataset)}</h2>{drawn}{tables}</section>"
+    told = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings.details.get(dataset, ()))
+    told = f'<ul class="also">{told}</ul>' if told else ""
+    return f"<section><h2>{escape(dataset)}</h2>{told}{drawn}{tables}</section>"
 
 
 def _sheets(findings: Findings, dataset: str) -> Iterator[tuple[bool, Sheet]]:

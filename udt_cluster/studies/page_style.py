@@ -31,13 +31,13 @@ a { color: var(--accent); }
 .warning { background: var(--warning-soft); color: var(--warning); }
 .note { background: var(--note-soft); color: var(--note); }
 .passed { background: var(--passed-soft); color: var(--passed); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(116px, 1fr)); gap: 10px; padding: 0;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(124px, 1fr)); gap: 10px; padding: 0;
   margin: 16px 0 0; list-style: none; }
 .tiles li, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .card + .card, .card + details, details + details, details + .card { margin-top: 14px; }
-.tiles b { display: block; font-size: 21px; font-variant-numeric: tabular-nums; line-height: 1.2; white-space: nowrap; }
+.tiles b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; line-height: 1.2; white-space: nowrap; }
 .tiles span { color: var(--faint); font-size: 13px; }
-.also { margin: 12px 0 0; padding-left: 20px; max-width: 90ch; }
+.also { margin: 12px 0 14px; padding-left: 20px; max-width: 90ch; }
 .also li { margin-bottom: 3px; }
 details { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 14px; }
 details > *:not(summary) { margin-top: 10px; }
@@ -47,7 +47,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { text-align: left; font-weight: 600; color: var(--faint); font-size: 13px; vertical-align: bottom; }
 th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--line); }
 td { vertical-align: top; }
-td.number { white-space: nowrap; }
+td { white-space: nowrap; }
+td:first-child { white-space: normal; min-width: 8em; }
 th:last-child, td:last-child { padding-right: 2px; }
 tr:last-child td { border-bottom: 0; }
 .number { text-align: right; }
@@ -56,10 +57,9 @@ tr.loss td:last-child { color: var(--loss); font-weight: 600; }
 figure { margin: 0; }
 svg { width: 100%; height: auto; display: block; margin: 0 auto; }
 svg text { font-family: system-ui, "Segoe UI", Roboto, sans-serif; }
-svg .f-soft { opacity: .45; }
 footer { color: var(--faint); font-size: 13px; margin-top: 44px; padding-bottom: 40px; }
 @media (max-width: 620px) { main, header, footer { padding: 0 14px; } .card, details { padding: 10px; }
-  .verdict { font-size: 16px; } figure { overflow-x: auto; } figure svg { min-width: 560px; } }
+  .verdict { font-size: 16px; } figure { overflow-x: auto; } figure svg { min-width: 540px; } }
 @media print { body { background: #fff; font-size: 12px; } .card, figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } table { font-size: 11px; }
   th, td { padding: 3px 8px 3px 0; } details::details-content { content-visibility: visible; block-size: auto; } }

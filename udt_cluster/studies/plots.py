@@ -11,7 +11,7 @@ from udt_cluster.studies.wording import MINUS, correlation, p_text
 
 _WIDE, _HIGH = 720.0, 380.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 20.0, 66.0, 52.0
-_MOST_LABELS = 24
+_LETTER = 6.2  # mean width of a letter of a label
 _LEGEND_COLUMNS = 3
 
 Scale = Callable[[float], float]
@@ -83,12 +83,8 @@ def scatter_plot(result: ScatterResult) -> Drawing:
         if not math.isnan(point.low):
             shapes.append(Line(points=((x, frame.y(point.low)), (x, frame.y(point.high))), role=role, width=1.6))
         shapes.append(Dot(x=x, y=y, role=role, title=f"{point.dataset} {point.label}"))
-        if len(result.points) <= _MOST_LABELS:
-            text = shortened(point.label, 26)
-            if x > _WIDE - 150:
-                shapes.append(Words(x=x - 8, y=y - 5, text=text, size=11, anchor="end"))
-            else:
-                shapes.append(Words(x=x + 8, y=y - 5, text=text, size=11))
+    spots = [(frame.x(point.x), frame.y(point.y), shortened(point.label, 26)) for point in result.points]
+    shapes += _labels(spots)
     if len(datasets) > 1:
         for at, dataset in enumerate(datasets):
             shapes += _legend(at, dataset, SERIES[at % len(SERIES)], dashed=False)
@@ -103,6 +99,27 @@ def correlation_text(result: ScatterResult) -> str:
     return f"Spearman {correlation(result.spearman)}{interval}, p {p_text(result.p)}, {len(result.points)} points"
 
 
+def _labels(spots: Sequence[tuple[float, float, str]]) -> Iterator[Shape]:
+    """A label beside each dot, where it covers no other; one that has no room is left to the dot's own title."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in spots]
+    for x, y, text in spots:
+        wide = _LETTER * len(text)
+        for right, up in ((True, 4.0), (False, 4.0), (True, -9.0), (False, -9.0), (True, 16.0), (False, 16.0)):
+            left = x + 9 if right else x - 9 - wide
+            box = (left, y + up - 9, left + wide, y + up + 2)
+            inside = left > _LEFT and left + wide < _WIDE
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                yield Words(
+                    x=x + 9 if right else x - 9, y=y + up, text=text, size=11, anchor="start" if right else "end"
+                )
+                break
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def _curve_line(points: Sequence[CurvePoint], frame: Frame, role: Role, *, dashed: bool) -> Iterator[Shape]:
     path = tuple((frame.x(point.position), frame.y(point.value)) for point in points)
     if len(path) > 1:
@@ -115,7 +132,7 @@ def _curve_line(points: Sequence[CurvePoint], frame: Frame, role: Role, *, dashe
 
 def _legend(at: int, label: str, role: Role, *, dashed: bool) -> Iterator[Shape]:
     x, y = _LEFT + 214 * (at % _LEGEND_COLUMNS), 54 + 17 * (at // _LEGEND_COLUMNS)
-    yield Line(points=((x, y - 4), (x + 22, y - 4)), role=role, width=2.4, dashed=dashed)
+    yield Line(points=((x, y - 4), (x + 23, y - 4)), role=role, width=2.4, dashed=dashed)
     yield Words(x=x + 28, y=y, text=shortened(label, 30), role="ink")
 
 

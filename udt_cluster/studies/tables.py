@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from udt_cluster.studies.columns import SKIP_KINDS
 from udt_cluster.studies.conclusion import short_name
-from udt_cluster.studies.design import metric_named
+from udt_cluster.studies.design import Arm, metric_named
 from udt_cluster.studies.findings import (
     ArmResult,
     ComparisonResult,
@@ -22,6 +22,7 @@ from udt_cluster.studies.wording import (
     UNDEFINED,
     bracket,
     correlation,
+    counted,
     double_effect,
     mean_text,
     number,
@@ -30,6 +31,7 @@ from udt_cluster.studies.wording import (
     unit_text,
 )
 
+_FEW_COMPARISONS = 4  # of which all regressions are listed
 _MARKS = {"better": "gain", "worse": "loss"}
 _KIND = {
     "left out": "all skips against all but it",
@@ -46,21 +48,24 @@ def arm_sheet(findings: Findings, dataset: str) -> Sheet:
     metrics = [name for name in design.metrics if findings.arms_of(dataset, metric=name)]
     columns = [findings.arms_of(dataset, metric=name) for name in metrics]
     titles = [f"{(metric := metric_named(name)).label}{unit_text(metric, unit)} [95 %]" for name in metrics]
+    costs = [title for title, _ in _cost(design.arms[0]) if any(dict(_cost(arm))[title] for arm in design.arms)]
     rows = []
     for arm, *results in zip(design.arms, *columns, strict=True):
         first = results[0]
         rank = f"{first.rank} ({first.rank_low}–{first.rank_high})" if first.rank else UNDEFINED
         reference = " (reference)" if arm.name == design.reference else ""
-        cost = [f"{arm.parameters / 1e6:.2f}" if arm.parameters else "", f"{arm.gmac:.2f}" if arm.gmac else ""]
+        cost = [text for title, text in _cost(arm) if title in costs]
         scores = [mean_text(one) if one.groups else "no scores yet" for one in results]
         rows.append((arm.name + reference, *scores, rank, *cost, str(first.cases)))
     found = [one for column in columns for one in column]
+    shared, most = max(one.rank_groups for one in columns[0]), max(one.groups for one in columns[0])
+    ranked = f"; ranks are on the {counted(shared, design.group)} that all arms have" if 0 < shared < most else ""
     return Sheet(
         name="arms",
-        title=f"{dataset}: arms",
-        header=("arm", *titles, "rank (95 %)", "parameters, M", "GMAC", "cases"),
+        title=f"{dataset}: arms{ranked}",
+        header=("arm", *titles, "rank (95 %)", *costs, "cases"),
         rows=tuple(rows),
-        numbers=frozenset(range(1, len(metrics) + 5)),
+        numbers=frozenset(range(1, len(metrics) + len(costs) + 3)),
         raw_header=_names(ArmResult),
         raw_rows=raw(found),
     )
@@ -112,7 +117,9 @@ def skip_sheet(findings: Findings, dataset: str) -> Sheet | None:
 def regression_sheet(findings: Findings, dataset: str) -> Sheet | None:
     """The cases that lose most in each comparison of the first metric."""
     metric = findings.design.metric
-    found = [(one, worst) for one in findings.of(dataset=dataset) for worst in one.regressions]
+    comparisons = findings.of(dataset=dataset)
+    most = None if len(comparisons) <= _FEW_COMPARISONS else 2
+    found = [(one, worst) for one in comparisons for worst in one.regressions[:most]]
     if not found:
         return None
     cells = [
@@ -212,6 +219,12 @@ def choice_sheet(findings: Findings) -> Sheet:
     return Sheet(name="choices", title="Arms chosen without the cases that score them", header=header, rows=rows)
 
 
+def _cost(arm: Arm) -> list[tuple[str, str]]:
+    """Columns of the cost; empty where it is not known."""
+    parameters = f"{arm.parameters / 1e6:.2f}" if arm.parameters else ""
+    return [("parameters, M", parameters), ("GMAC", f"{arm.gmac:.2f}" if arm.gmac else "")]
+
+
 def raw(results: Sequence[Record]) -> tuple[tuple[Cell, ...], ...]:
     """Every field of records at full precision; fields that hold several values are joined."""
     return tuple(tuple(_cell(getattr(one, name)) for name in _names(type(one))) for one in results)
@@ -256,4 +269,5 @@ def _marked(results: Sequence[ComparisonResult]) -> dict[int, str]:
 
 
 def _sd(value: float, metric: str) -> str:
-    return number(value, metric_named(metric)) if not math.isnan(value) else UNDEFINED
+    known = metric_named(metric)
+    return UNDEFINED if math.isnan(value) else f"{value:.4f}" if known.high <= 1 else number(value, known)
