@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from udt_cluster.config import arms, searches
 from udt_cluster.config.combinations import contradictions, worker_counts
 from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
-from udt_cluster.config.searches import faults
 from udt_cluster.config.section import Name, Section
 from udt_cluster.config.sections import EvaluateConfig as EvaluateConfig
 from udt_cluster.config.sections import ModelConfig as ModelConfig
@@ -23,17 +23,21 @@ from udt_cluster.config.sections import RepeatConfig as RepeatConfig
 from udt_cluster.config.sections import ResourcesConfig as ResourcesConfig
 from udt_cluster.config.sections import RetryConfig as RetryConfig
 from udt_cluster.config.sections import TrainConfig as TrainConfig
+from udt_cluster.config.study import StudyConfig as StudyConfig
 from udt_cluster.config.tune import TuneConfig as TuneConfig
 from udt_cluster.errors import VersionError
 
-Stage = Literal["prepare", "tune", "train", "evaluate", "register"]
+Stage = Literal["prepare", "tune", "study", "train", "evaluate", "register"]
 
 SCHEMA_VERSION: Literal[1] = 1
 STAGES: tuple[Stage, ...] = ("prepare", "tune", "train", "evaluate", "register")
 WITHOUT_SWEEP: tuple[Stage, ...] = ("prepare", "train", "evaluate", "register")
+STUDY: tuple[Stage, ...] = ("prepare", "study")
 
 
 def _all_stages(values: dict[str, Any]) -> tuple[Stage, ...]:
+    if values.get("study") is not None:
+        return STUDY
     return WITHOUT_SWEEP if values.get("tune") is None else STAGES
 
 
@@ -58,16 +62,21 @@ class Job(Section):
     """What happens when something dies."""
     tune: TuneConfig | None = None
     """A sweep: which settings are best on this data."""
+    study: StudyConfig | None = None
+    """A study: one question about this data, answered with paired statistics."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Scores."""
     register_: Annotated[RegisterConfig, Field(alias="register")] = RegisterConfig()
     """The registry."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, default_factory=_all_stages)]
-    """What is done, in this order: prepare, tune (where there is a section `tune`), train, evaluate, register."""
+    """What is done, in this order: prepare, tune (where there is a section `tune`), train, evaluate, register. With a
+    section `study`: prepare, study."""
 
     @field_validator("stages")
     @classmethod
     def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if stages == STUDY:
+            return stages
         expected = tuple(stage for stage in STAGES if stage in stages)
         if stages != expected:
             raise ValueError(f"stages run in the order {flow(expected)}, each once")
@@ -80,7 +89,7 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _nothing_contradicts(self) -> Self:
-        for sentence in (*contradictions(self), *faults(self)):
+        for sentence in (*contradictions(self), *searches.faults(self), *arms.faults(self)):
             raise ValueError(sentence)
         return self
 
@@ -90,6 +99,8 @@ class Job(Section):
             raise ValueError("stages: tune needs a section tune that says what is searched")
         if self.tune is not None and "tune" not in self.stages:
             raise ValueError(f"stages: the sweep of the section tune is not done; write {flow(STAGES)}")
+        if (self.study is not None) != ("study" in self.stages):
+            raise ValueError(f"stages: a job with a section study has the stages {flow(STUDY)}, and no other job has")
         return self
 
     @property
@@ -135,8 +146,8 @@ class Job(Section):
             ValidationError: such a job cannot be.
         """
         values = self.model_dump(mode="json", by_alias=True)
-        stages = [stage for stage in self.stages if stage != "tune"]
-        values |= {"tune": None, "stages": stages}
+        stages = WITHOUT_SWEEP if self.study else [stage for stage in self.stages if stage != "tune"]
+        values |= {"tune": None, "study": None, "stages": stages}
         for name, value in settings.items():
             section, _, field = name.partition(".")
             values[section] = values[section] | {field: value}

@@ -1,8 +1,9 @@
 """Sweeps that cannot be meant: refused on load, each with the field to change and the remedy."""
 
+import difflib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -48,50 +49,51 @@ def faults(job: "Job") -> Iterator[str]:
     """Everything that is wrong with the sweep of a job; a sentence each, which begins with the field."""
     if job.tune is None:
         return
-    known = [sentence for check in _OF_SPACES for sentence in check(job, job.tune)]
+    known = [*space_faults(type(job), job.tune.search, section="tune.search"), *_continuous_grids(job.tune)]
     yield from known
     yield from (sentence for check in _OF_SWEEP for sentence in check(job, job.tune))
     if not known:  # else what follows is only their echo
         yield from _nothing_that_can_be_built(job, job.tune)
 
 
-def _unknown_fields(job: "Job", tune: TuneConfig) -> Iterator[str]:
-    import difflib
-
-    allowed = searchable(type(job))
-    for name in tune.search:
-        if name in allowed:
-            continue
-        if reason := _WHY_NOT.get(name):
-            yield f"tune.search.{name}: cannot be searched: {reason}"
-            continue
-        leaves = {field.rpartition(".")[2]: field for field in allowed}
-        near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1, cutoff=0.6)
-        hint = f"; did you mean {leaves[near[0]]}?" if near else ""
-        yield f"tune.search.{name}: is no field that can be searched{hint} Allowed: {', '.join(allowed)}"
+def space_faults(job: "type[Job]", spaces: Mapping[str, Space], *, section: str) -> Iterator[str]:
+    """What is wrong with each space by itself, and with what its `when` names."""
+    for name, space in spaces.items():
+        fault = field_fault(job, name) or _kind_fault(name, space) or _values_fault(job, name, space)
+        if fault:
+            yield f"{section}.{name}: {fault}"
+    yield from (f"{section}.{name}: {fault}" for name, fault in _conditions(spaces))
 
 
-def _spaces_of_skips(job: "Job", tune: TuneConfig) -> Iterator[str]:
-    for name, space in tune.search.items():
-        if space.kind in ("subsets", "each") and name != SKIPS:
-            yield f"tune.search.{name}: {space.kind} is for {SKIPS}; write choice: [...]"
-    skips = tune.search.get(SKIPS)
-    if skips is not None and skips.is_range:
-        yield f"tune.search.{SKIPS}: {skips.kind} is for numbers; write subsets: true, or choice: [[none, ...], ...]"
+def field_fault(job: "type[Job]", name: str) -> str:
+    """Why a field cannot be searched, or nothing."""
+    allowed = searchable(job)
+    if name in allowed:
+        return ""
+    if reason := _WHY_NOT.get(name):
+        return f"cannot be searched: {reason}"
+    leaves = {field.rpartition(".")[2]: field for field in allowed}
+    near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1, cutoff=0.6)
+    hint = f"; did you mean {leaves[near[0]]}?" if near else ";"
+    return f"is no field that can be searched{hint} allowed: {', '.join(allowed)}"
 
 
-def _wrong_values(job: "Job", tune: TuneConfig) -> Iterator[str]:
-    for name, space in tune.search.items():
-        if name not in searchable(type(job)) or space.kind in ("subsets", "each"):
-            continue
-        values = [int(end) if space.kind == "int" else end for end in space.bounds] if space.is_range else space.values
-        for value in values:
-            if fault := _value_fault(type(job), name, value):
-                yield f"tune.search.{name}: {fault}"
-                break
+def _kind_fault(name: str, space: Space) -> str:
+    if space.kind in ("subsets", "each") and name != SKIPS:
+        return f"{space.kind} is for {SKIPS}; write choice: [...]"
+    if space.is_range and name == SKIPS:
+        return f"{space.kind} is for numbers; write subsets: true, or choice: [[none, ...], ...]"
+    return ""
 
 
-def _value_fault(job: "type[Job]", name: str, value: Any) -> str:
+def _values_fault(job: "type[Job]", name: str, space: Space) -> str:
+    if space.kind in ("subsets", "each"):
+        return ""
+    values = [int(end) if space.kind == "int" else end for end in space.bounds] if space.is_range else space.values
+    return next((fault for value in values if (fault := value_fault(job, name, value))), "")
+
+
+def value_fault(job: "type[Job]", name: str, value: Any) -> str:
     """Why a field cannot have a value, or nothing."""
     from udt_cluster.config.explain import explained
     from udt_cluster.config.fields import field_at
@@ -110,7 +112,7 @@ def _value_fault(job: "type[Job]", name: str, value: Any) -> str:
     return ""
 
 
-def _continuous_grids(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _continuous_grids(tune: TuneConfig) -> Iterator[str]:
     if tune.searcher != "grid":
         return
     for name, space in tune.search.items():
@@ -122,17 +124,17 @@ def _continuous_grids(job: "Job", tune: TuneConfig) -> Iterator[str]:
             )
 
 
-def _conditions(job: "Job", tune: TuneConfig) -> Iterator[str]:
-    order = in_order(tune.search)
-    for name, space in tune.search.items():
+def _conditions(spaces: Mapping[str, Space]) -> Iterator[tuple[str, str]]:
+    order = in_order(spaces)
+    for name, space in spaces.items():
         for other, wanted in space.when.items():
-            if other not in tune.search:
-                yield f"tune.search.{name}: when names {other}, which is not searched; remove it, or add a space for it"
+            if other not in spaces:
+                yield name, f"when names {other}, which is not searched; remove it, or add a space for it"
             elif order.index(other) >= order.index(name):
-                yield f"tune.search.{name}: when leads in a circle by {other}; remove one of them"
-            elif not _reachable(tune.search[other], wanted):
-                has = flow(tune.search[other].values or tune.search[other].bounds)
-                yield f"tune.search.{name}: when {other} is {shown(wanted)}, which it never is: it has {has}"
+                yield name, f"when leads in a circle by {other}; remove one of them"
+            elif not _reachable(spaces[other], wanted):
+                has = flow(spaces[other].values or spaces[other].bounds)
+                yield name, f"when {other} is {shown(wanted)}, which it never is: it has {has}"
 
 
 def _reachable(space: Space, wanted: Any) -> bool:
@@ -201,7 +203,6 @@ def _nothing_that_can_be_built(job: "Job", tune: TuneConfig) -> Iterator[str]:
 
 
 _Check = Callable[["Job", TuneConfig], Iterator[str]]
-_OF_SPACES: tuple[_Check, ...] = (_unknown_fields, _spaces_of_skips, _wrong_values, _continuous_grids, _conditions)
 _OF_SWEEP: tuple[_Check, ...] = (
     _constraints,
     _no_end,

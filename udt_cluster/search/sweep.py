@@ -3,13 +3,14 @@
 It knows neither Ray nor storage: trials are run by somebody else, and every change is given to `keep`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from udt_cluster.config.job import Job
 from udt_cluster.config.tune import BudgetConfig
-from udt_cluster.search.proposals import Cost, Proposer
+from udt_cluster.search.proposals import Cost, Proposal, Proposer, arm_proposals
 from udt_cluster.search.rungs import Rungs, goes_on
 from udt_cluster.search.trials import Rung, Trial, TrialRun, TrialState
 
@@ -41,12 +42,52 @@ def used_up(budget: BudgetConfig, spent: Spent) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a set of trials goes by.
+
+    Attributes:
+        propose: The configuration of a trial, by its number and what is known of the others; None when there is none.
+        pairs: Fold and seed of each run of a trial, in the order in which they are trained.
+        rungs: Where trials are compared.
+        goes_on: Whether a trial goes on from a rung, by its value and those of the others there.
+        budget: What may be spent.
+    """
+
+    propose: Callable[[int, Sequence[Trial]], Proposal | None]
+    pairs: tuple[tuple[int, int], ...]
+    rungs: Rungs
+    goes_on: Callable[[float, Sequence[float]], bool]
+    budget: BudgetConfig
+
+    @classmethod
+    def of_sweep(cls, job: Job, cost: Cost) -> "Course":
+        """That of a job's section `tune`."""
+        tune = job.tune
+        assert tune is not None, "a job without a sweep"
+        seeds, folds = tune.seeds or job.repeat.seeds[:1], tune.folds or job.repeat.folds
+        pairs = tuple((fold, seed) for seed in seeds for fold in folds)
+        rungs = Rungs.of(tune, epochs=job.train.epochs, runs=len(pairs))
+        return cls(Proposer(job, cost).propose, pairs, rungs, partial(goes_on, tune), tune.budget)
+
+    @classmethod
+    def of_study(cls, job: Job, cost: Cost) -> "Course":
+        """That of a job's section `study`: every arm, each to its end."""
+        assert job.study is not None, "a job without a study"
+        pairs = tuple((fold, seed) for seed in job.repeat.seeds for fold in job.repeat.folds)
+        proposals = arm_proposals(job, cost)
+
+        def propose(number: int, trials: Sequence[Trial]) -> Proposal | None:
+            return proposals[number] if number < len(proposals) else None
+
+        return cls(propose, pairs, Rungs((), len(pairs)), lambda value, others: True, BudgetConfig())
+
+
 class Sweep:
-    """The trials of one sweep.
+    """The trials of one sweep, or the arms of one study.
 
     Args:
-        job: With its section `tune`.
-        cost: Of a job's network.
+        course: What they go by.
         known: Trials of earlier lives of the driver; those that have not ended come first.
         keep: Given every trial that has changed.
         seconds: Seconds since the sweep began, those of earlier lives included.
@@ -55,23 +96,14 @@ class Sweep:
 
     def __init__(
         self,
-        job: Job,
-        cost: Cost,
+        course: Course,
         *,
         known: Iterable[Trial],
         keep: Callable[[Trial], None],
         seconds: Callable[[], float],
         now: Callable[[], str],
     ) -> None:
-        assert job.tune is not None, "a job without a sweep"
-        self.tune = job.tune
-        self.pairs = [
-            (fold, seed)
-            for seed in self.tune.seeds or job.repeat.seeds[:1]
-            for fold in self.tune.folds or job.repeat.folds
-        ]
-        self.rungs = Rungs.of(self.tune, epochs=job.train.epochs, runs=len(self.pairs))
-        self._proposer = Proposer(job, cost)
+        self.course = course
         self._trials = {trial.number: trial for trial in known}
         self._waiting = sorted(number for number, trial in self._trials.items() if not trial.has_ended)
         self._keep, self._seconds, self._now = keep, seconds, now
@@ -95,7 +127,7 @@ class Sweep:
         if self.ended_because:
             return None
         number = max(self._trials, default=-1) + 1
-        proposal = self._proposer.propose(number, self.trials)
+        proposal = self.course.propose(number, self.trials)
         if proposal is None:
             self.ended_because = "every configuration has been tried"
             return None
@@ -110,10 +142,10 @@ class Sweep:
         return self._put(trial)
 
     def _no_more(self) -> str:
-        most = self.tune.budget.trials
+        most = self.course.budget.trials
         if most is not None and len(self._trials) >= most:
             return f"all {most} trials have begun"
-        return used_up(self.tune.budget, self.spent)
+        return used_up(self.course.budget, self.spent)
 
     def reached(self, number: int, rung: Rung) -> str:
         """A trial has come to a rung; why it stops there, or nothing when it goes on.
@@ -121,16 +153,16 @@ class Sweep:
         A rung that comes again after a resume is answered as it was the first time, from what is known now.
         """
         trial = self._put(self._trials[number].with_rung(rung))
-        if rung.index >= self.rungs.last:
+        if rung.index >= self.course.rungs.last:
             return ""
-        if reason := used_up(self.tune.budget, self.spent):
+        if reason := used_up(self.course.budget, self.spent):
             return reason
         others = [
             other.rungs[rung.index].value
             for other in self._trials.values()
             if other.number != number and len(other.rungs) > rung.index
         ]
-        return "" if goes_on(self.tune, trial.rungs[rung.index].value, others) else PRUNED
+        return "" if self.course.goes_on(trial.rungs[rung.index].value, others) else PRUNED
 
     def update(self, number: int, **facts: Any) -> Trial:
         """Something of a trial is known now: its runs, seconds, or its run in MLflow."""

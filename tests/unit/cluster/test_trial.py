@@ -148,7 +148,7 @@ def test_a_run_whose_process_dies_again_and_again_at_one_place_fails(plan: Trial
 
 
 def test_so_many_trials_as_there_is_room_for() -> None:
-    from udt_cluster.cluster.driver.tune import room_for_trials
+    from udt_cluster.cluster.driver.desk import room_for_trials
     from udt_cluster.config.job import Job
 
     job: Any = Job.model_validate(

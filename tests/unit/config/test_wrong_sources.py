@@ -268,7 +268,7 @@ TEXTS = [
             "2: data: the section is empty; indent its keys under it, or remove the line",
             (
                 "3: source: unknown key; did you mean data.source? Allowed at the top: version, name, data, model, "
-                "train, repeat, resources, retry, tune, evaluate, register, stages"
+                "train, repeat, resources, retry, tune, study, evaluate, register, stages"
             ),
             "4: adapter: unknown key; did you mean data.adapter?",
         ],

@@ -10,7 +10,7 @@ import pytest
 from udt_cluster.config.job import Job
 from udt_cluster.config.tune import BudgetConfig
 from udt_cluster.search.rungs import Rungs, goes_on
-from udt_cluster.search.sweep import PRUNED, Spent, Sweep, used_up
+from udt_cluster.search.sweep import PRUNED, Course, Spent, Sweep, used_up
 from udt_cluster.search.trials import Rung, Trial, TrialRun, best, ranked
 
 BASE: dict[str, Any] = {"name": "a", "data": {"source": "/d", "adapter": "glas", "group_by": "case"}}
@@ -88,8 +88,7 @@ class Bench:
         self.kept: list[Trial] = []
         self.clock = 0.0
         self.sweep = Sweep(
-            job,
-            lambda job: (1000, 1.0),
+            Course.of_sweep(job, lambda job: (1000, 1.0)),
             known=known,
             keep=self.kept.append,
             seconds=lambda: self.clock,
@@ -103,7 +102,7 @@ class Bench:
 
     def run(self, trial: Trial) -> Trial:
         self.trained.append(trial.number)
-        rungs = self.sweep.rungs
+        rungs = self.sweep.course.rungs
         for index in range(rungs.last + 1):
             epochs = rungs.epochs[index] if index < len(rungs.epochs) else 27
             value = self.value(trial.settings, index)
@@ -217,7 +216,7 @@ def test_a_trial_is_read_as_it_was_written() -> None:
     assert trial is not None
     assert Trial.from_json(trial.to_json()) == trial
     for text in ("", "{}", "[1]", "null", trial.to_json()[:40], '{"rungs": [], "runs": [], "nothing": 1}'):
-        with pytest.raises(ValueError, match="not a trial|Expecting|Unterminated|Extra"):
+        with pytest.raises(ValueError, match=r"not a trial|Expecting|Unterminated|Extra"):
             Trial.from_json(text)
 
 
@@ -241,3 +240,24 @@ def test_the_order_of_merit() -> None:
     assert [found.number for found in ranked(trials)] == [3, 2, 1, 7, 5, 0, 4, 6]
     assert best(trials[:1]) is None
     assert replace(trials[4]).score is None
+
+
+def test_a_study_trains_every_arm_on_every_fold_and_seed() -> None:
+    section = {
+        "question": "Which skips are needed?",
+        "arms": {"plain": {"model.architecture": "unet"}},
+        "vary": {"model.skips": {"subsets": True}},
+        "constraints": ["gmac < 5"],
+        "reference": "skips all",
+    }
+    values = {**BASE, "study": section, "repeat": {"folds": [0, 1], "seeds": [1, 2]}}
+    course = Course.of_study(
+        Job.model_validate(values), lambda job: (1, 4.0 if job.model.skip_kinds[0] == "none" else 6)
+    )
+    proposals = [course.propose(number, []) for number in range(20)]
+    arms = [proposal.point["arm"] for proposal in proposals if proposal]
+    subsets = ["2+3+4", "2+3", "2+4", "2", "3+4", "3", "4", "none"]
+    assert arms == ["plain", *(f"skips {levels}" for levels in subsets)]
+    assert course.pairs == ((0, 1), (1, 1), (0, 2), (1, 2))
+    assert (course.rungs.epochs, course.rungs.last) == ((), 3)
+    assert course.goes_on(0.0, [1.0] * 9)

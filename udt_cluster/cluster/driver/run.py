@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from udt_cluster.cluster.driver import preflight, stages, tune, verify
+from udt_cluster.cluster.driver import preflight, stages, study, tune, verify
 from udt_cluster.cluster.driver.heartbeat import Heartbeat
 from udt_cluster.cluster.logship import DRIVER, Shipper, ship_own_output
 from udt_cluster.cluster.plan import PATIENCE_SECONDS
@@ -92,6 +92,9 @@ class Driver:
         prepared = self._stage("prepare", lambda: stages.prepare(scope, self._say))
         if scope.meta.verifies:
             self._stage("verify", lambda: verify.verify(scope, prepared, self._say)).insist()
+            return
+        if "study" in scope.job.stages:
+            self._stage("study", lambda: study.study(scope, prepared, self._say))
             return
         if "tune" in scope.job.stages:
             scope = scope.tuned(self._stage("tune", lambda: tune.tune(scope, prepared, self._say)).job)

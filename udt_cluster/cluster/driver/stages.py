@@ -292,7 +292,7 @@ def evaluate(scope: Scope, prepared: PreparedData, runs: TrainedRuns, say: Say) 
     """Score every run on the cases that its fold held out, and on the test cases if the job says so."""
     import ray
 
-    from udt_cluster.cluster.driver.score import score_run
+    from udt_cluster.cluster.worker.score import score_run
 
     cores = min(scope.job.resources.workers.max * scope.job.resources.cpus_per_worker, _cores_of_largest_node())
     task: Any = ray.remote(num_cpus=cores, num_gpus=scope.gpus, max_retries=1)(score_run)
@@ -330,7 +330,7 @@ def register(scope: Scope, prepared: PreparedData, runs: TrainedRuns, scores: Sc
     """Put the best run, or the ensemble of all, into the registry and move the alias to it."""
     import ray
 
-    from udt_cluster.cluster.driver.score import register_runs
+    from udt_cluster.cluster.worker.score import register_runs
 
     wanted = scope.job.register_
     chosen = [plan for plan in runs.plans if wanted.what == "ensemble" or plan.run == scores.best()]

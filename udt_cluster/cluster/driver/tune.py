@@ -1,29 +1,17 @@
 """The stage `tune`: a sweep over the job's spaces, and the job that its best trial stands for."""
 
-import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from udt_cluster.cluster.driver.elastic import need_of_worker
+from udt_cluster.cluster.driver.desk import Manner, cost_on, run_trials, short
 from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope
-from udt_cluster.cluster.plan import RunPlan
-from udt_cluster.cluster.record import now
 from udt_cluster.config.job import Job
 from udt_cluster.config.text import job_text
-from udt_cluster.errors import JobFailedError, UdtError
+from udt_cluster.errors import JobFailedError
 from udt_cluster.search.trials import Trial, best, ranked
-from udt_cluster.tracking import Tracker
 
 if TYPE_CHECKING:
-    from udt_cluster.cluster.driver.trials import Desk
-    from udt_cluster.cluster.worker.trial import Report, TrialPlan
-    from udt_cluster.search.proposals import Cost
     from udt_cluster.search.sweep import Sweep
-
-log = logging.getLogger("udt_cluster")
 
 
 @dataclass(frozen=True)
@@ -63,22 +51,14 @@ def tune(scope: Scope, prepared: PreparedData, say: Say) -> Tuned:
     Raises:
         JobFailedError: no trial has finished.
     """
-    from udt_cluster.cluster.driver.trials import run_trials
+    from udt_cluster.search.sweep import Course
 
-    desk = TrialDesk(scope, prepared, say)
-    share = 1.0 if scope.gpus else 0.0
-    most = desk.sweep.tune.concurrency or room_for_trials(scope.job, scope.resources, gpus=share)
-    say(f"sweep: {desk.sweep.tune.searcher}, {desk.sweep.tune.scheduler}, {most} trial{'s' * (most > 1)} at a time")
-    run_trials(desk.as_desk(), most=most, need=need_of_worker(scope.job, gpus=int(share)))
-    desk.close()
-    return _concluded(scope, desk.sweep, say)
-
-
-def room_for_trials(job: Job, resources: dict[str, float], *, gpus: float) -> int:
-    """How many trials of one worker the cluster has room for, at least one."""
-    by_cores = int(resources.get("CPU", 0)) // job.resources.cpus_per_worker
-    by_gpus = int(resources.get("GPU", 0) / gpus) if gpus else by_cores
-    return max(1, min(by_cores, by_gpus))
+    section = scope.job.tune
+    assert section is not None, "a job without a sweep"
+    say(f"sweep: {section.searcher}, {section.scheduler}")
+    course = Course.of_sweep(scope.job, cost_on(prepared))
+    manner = Manner(section.metric, most=section.concurrency)
+    return _concluded(scope, run_trials(scope, prepared, course, manner, say), say)
 
 
 def _concluded(scope: Scope, sweep: "Sweep", say: Say) -> Tuned:
@@ -101,175 +81,6 @@ def _keep_best(scope: Scope, job: Job) -> None:
 
 
 def _worded(trial: Trial) -> str:
-    settings = ", ".join(f"{name}={_short(value)}" for name, value in trial.settings.items())
+    settings = ", ".join(f"{name}={short(value)}" for name, value in trial.settings.items())
     score = trial.score if trial.score is not None else float("nan")
     return f"{score:.4f} with {settings}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-class TrialDesk:
-    """Begins trials, hears what they say, and keeps what is known of them, in storage and in MLflow."""
-
-    def __init__(self, scope: Scope, prepared: PreparedData, say: Say) -> None:
-        from udt_cluster.search.sweep import Sweep
-
-        self._scope, self._prepared, self._say = scope, prepared, say
-        self._tracker = Tracker(scope.tracker.uri)  # without patience: trials do not wait for MLflow
-        self._earlier, self._began = scope.record.sweep_seconds(), time.monotonic()
-        self.sweep = Sweep(
-            scope.job,
-            cost_on(prepared),
-            known=scope.record.trials(),
-            keep=scope.record.write_trial,
-            seconds=self._seconds,
-            now=now,
-        )
-
-    def as_desk(self) -> "Desk":
-        """As Ray Tune's side knows it."""
-        from udt_cluster.cluster.driver.trials import Desk
-
-        return Desk(self.begin, self.heard, self.lost)
-
-    def _seconds(self) -> float:
-        return self._earlier + time.monotonic() - self._began
-
-    def begin(self) -> dict[str, Any] | None:
-        """The next trial: its plan is put into the record, its run is made in MLflow."""
-        from udt_cluster.cluster.worker.trial_actor import plan_location
-
-        trial = self.sweep.next()
-        if trial is None:
-            return None
-        if not trial.run_id:
-            trial = self.sweep.update(trial.number, run_id=self._start_run(trial))
-        plan_location(self._scope.record, trial.number).write_bytes(self._plan(trial).to_json().encode())
-        self._say(f"trial {trial.number}: {', '.join(f'{name}={_short(v)}' for name, v in trial.settings.items())}")
-        return {"number": trial.number, "storage": self._scope.storage.uri, "job": self._scope.record.id}
-
-    def _start_run(self, trial: Trial) -> str:
-        """The trial's run in MLflow; nothing where MLflow is away: the folds are kept under the job's run then."""
-        from udt_cluster.tracking.runs import ChildRun
-
-        tags = {"job": self._scope.record.id, "trial": trial.number}
-        params = {**trial.settings, "parameters": trial.parameters, "gmac": trial.gmac}
-        child = ChildRun(self._scope.meta.run_id, self._name(trial), tags=tags, params=params)
-        return _unless_away(lambda: self._tracker.start(child)) or ""
-
-    def _name(self, trial: Trial) -> str:
-        return f"{self._scope.record.id}-t{trial.number:04d}"
-
-    def _plan(self, trial: Trial) -> "TrialPlan":
-        from udt_cluster.cluster.worker.trial import TrialPlan
-
-        job = self._scope.job.with_settings(trial.settings)
-        return TrialPlan(
-            number=trial.number,
-            runs=tuple(self._run(trial, job, index) for index in range(len(self.sweep.pairs))),
-            rungs=self.sweep.rungs,
-            metric=self.sweep.tune.metric,
-            most=job.retry.max,
-            done=trial.runs,
-        )
-
-    def _run(self, trial: Trial, job: Job, index: int) -> RunPlan:
-        fold, seed = self.sweep.pairs[index]
-        return RunPlan(
-            storage=self._scope.storage.uri,
-            job_id=self._scope.record.id,
-            run=f"{self._name(trial)}-f{fold}-s{seed}",
-            fold=fold,
-            seed=seed,
-            number=index + 1,
-            total=len(self.sweep.pairs),
-            store=self._prepared.store.uri,
-            splits=self._prepared.splits.uri,
-            tracking=self._scope.tracker.uri,
-            run_id="",
-            parent_id=trial.run_id or self._scope.meta.run_id,
-            job_json=job.to_json(),
-        )
-
-    def heard(self, number: int, report: "Report", seconds: float) -> bool:
-        """A trial has reached a rung or its end; whether it goes on."""
-        known = next(trial for trial in self.sweep.trials if trial.number == number)
-        gpu_hours = known.gpu_hours + seconds * self._scope.gpus / 3600
-        facts = {"seconds": round(known.seconds + seconds, 1), "gpu_hours": round(gpu_hours, 4), "runs": report.runs}
-        self.sweep.update(number, **facts)
-        self._scope.record.write_sweep_seconds(self._seconds())
-        if report.outcome:
-            self._end(self.sweep.end(number, report.outcome, runs=report.runs, message=report.message))
-            return False
-        assert report.rung is not None, "neither a rung nor an end"
-        reason = self.sweep.reached(number, report.rung)
-        if reason:
-            self._end(self.sweep.end(number, "pruned", runs=report.runs, message=reason))
-        return not reason
-
-    def lost(self, number: int, reason: str) -> None:
-        """A trial cannot be run."""
-        known = next(trial for trial in self.sweep.trials if trial.number == number)
-        if not known.has_ended:
-            self._end(self.sweep.end(number, "failed", runs=known.runs, message=reason))
-
-    def _end(self, trial: Trial) -> None:
-        """Say so, tell MLflow, and remove what only a resumption would have needed."""
-        score = "no score" if trial.score is None else f"{self.sweep.tune.metric} {trial.score:.4f}"
-        self._say(
-            f"trial {trial.number} {trial.state} after {trial.epochs} epochs: {score}"
-            + (f" ({trial.message})" if trial.message else "")
-        )
-        for fold, seed in self.sweep.pairs:
-            (self._scope.record.runs / f"{self._name(trial)}-f{fold}-s{seed}").delete_tree()
-        _unless_away(lambda: self._finish_run(trial, self._tracker))
-
-    def _finish_run(self, trial: Trial, tracker: Tracker) -> None:
-        if not trial.run_id:
-            trial = self.sweep.update(trial.number, run_id=self._start_run(trial))
-        if trial.score is not None:
-            metrics = {self.sweep.tune.metric: trial.score, "epochs": trial.epochs, "seconds": trial.seconds}
-            tracker.log_metrics(trial.run_id, metrics)
-        tracker.set_tags(trial.run_id, {"trial_state": trial.state, "trial_message": trial.message[:500]})
-        tracker.finish_tree(trial.run_id, "FAILED" if trial.state in ("failed", "diverged") else "FINISHED")
-
-    def close(self) -> None:
-        """Tell MLflow of what it did not hear, now that there is time to wait for it."""
-        for trial in self.sweep.trials:
-            if trial.has_ended and not self._is_told(trial):
-                self._finish_run(trial, self._scope.tracker)
-
-    def _is_told(self, trial: Trial) -> bool:
-        return bool(trial.run_id) and self._scope.tracker.run(trial.run_id).end_time is not None
-
-
-def cost_on(prepared: PreparedData) -> "Cost":
-    """Parameters and 1e9 multiply-adds of a job's network on this data set."""
-    from udt_cluster.data import DataStore
-    from udt_cluster.models import cost, output_channels
-
-    info = DataStore.open(prepared.store).info
-
-    @lru_cache(maxsize=4096)
-    def of_network(model: str, channels: int, size: tuple[int, int]) -> tuple[int, float]:
-        from udt_cluster.config.job import ModelConfig
-
-        config = ModelConfig.model_validate_json(model)
-        found = cost(config, in_channels=channels, num_classes=output_channels(info.num_classes), size=size)
-        return found.parameters, found.macs / 1e9
-
-    def of_job(job: Job) -> tuple[int, float]:
-        return of_network(job.model.model_dump_json(), info.channels * job.data.channels_per_image, job.data.size)
-
-    return of_job
-
-
-def _unless_away(work: Callable[[], Any]) -> Any:
-    """The result, or None where MLflow does not answer: a sweep does not wait for it."""
-    try:
-        return work()
-    except UdtError as error:
-        log.warning("MLflow: %s", error.message)
-        return None

@@ -14,9 +14,10 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
-from udt_cluster.cluster.plan import RunPlan
+from udt_cluster.cluster.plan import PATIENCE_SECONDS, RunPlan
 from udt_cluster.cluster.signs import Sign, SignWriter, signs_folder
 from udt_cluster.cluster.worker.train import Place, Watch, log_to_stdout, train_rank
+from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError, UdtError
 from udt_cluster.search.rungs import Rungs
 from udt_cluster.search.trials import Rung, TrialRun
@@ -35,6 +36,7 @@ class TrialPlan:
         metric: What it is compared by.
         most: How often a run may be begun without coming further; see `retry.max`.
         done: Runs that were trained to their end before.
+        scores: Score each run's best checkpoint, case by case, on what its fold held out.
     """
 
     number: int
@@ -43,6 +45,7 @@ class TrialPlan:
     metric: str
     most: int
     done: tuple[TrialRun, ...] = ()
+    scores: bool = False
 
     def to_json(self) -> str:
         """As it lies in the job's record."""
@@ -239,13 +242,14 @@ class TrialThread:
             raise StoppedError
 
 
-def train_alone(plan: RunPlan, tell: Callable[[dict[str, float]], None], *, most: int) -> int:
+def train_alone(plan: RunPlan, tell: Callable[[dict[str, float]], None], *, most: int, scores: bool) -> int:
     """Train one run in this process, the only rank; from its newest checkpoint when there is one.
 
     Args:
         plan: The run; its number of attempts is found in storage.
         tell: Told of every epoch, of those before the checkpoint too.
         most: So many attempts may begin at one place.
+        scores: Score the best checkpoint afterwards.
 
     Returns:
         Trainable numbers of the network.
@@ -263,9 +267,22 @@ def train_alone(plan: RunPlan, tell: Callable[[dict[str, float]], None], *, most
         log_to_stdout(0)
         with closing(Watch(plan, job, signs, here, preemption=lambda: None)) as watch:
             try:
-                return train_rank(plan, job, here, watch, tell, is_shown=False)
+                parameters = train_rank(plan, job, here, watch, tell, is_shown=False)
             finally:
                 _let_go()
+        if scores:
+            _score(plan, job)
+    return parameters
+
+
+def _score(plan: RunPlan, job: Job) -> None:
+    """Tables and overlays of the best checkpoint; a process that died in the middle of it has left none."""
+    from udt_cluster.cluster.worker.score import score_run
+    from udt_cluster.tracking import Tracker
+
+    (plan.folder / "model").delete_tree()
+    run_id = Tracker(plan.tracking, patience=PATIENCE_SECONDS).start(plan.child())
+    score_run(replace(plan, run_id=run_id), job.to_json())
 
 
 def next_attempt(plan: RunPlan, most: int) -> int:

@@ -31,7 +31,8 @@ class TrialActor(Trainable):  # type: ignore[misc]
         os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
         record = JobRecord(Location.parse(config["storage"]), config["job"])
         plan = TrialPlan.from_json(plan_location(record, config["number"]).read_bytes())
-        self._trial = TrialThread(partial(train_trial, plan, train=partial(train_alone, most=plan.most)))
+        train = partial(train_alone, most=plan.most, scores=plan.scores)
+        self._trial = TrialThread(partial(train_trial, plan, train=train))
 
     def step(self) -> dict[str, Any]:
         """The next rung, or the end."""

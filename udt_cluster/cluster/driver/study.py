@@ -1,0 +1,134 @@
+"""The stage `study`: every arm on every fold and seed, scored case by case, and the answer with its statistics."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from udt_cluster.cluster.driver.desk import Manner, cost_on, run_trials
+from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope
+from udt_cluster.cluster.plan import scratch_folder
+from udt_cluster.cluster.record import JobRecord
+from udt_cluster.config.arms import arms_of, is_about_skips, skip_levels
+from udt_cluster.config.job import Job
+from udt_cluster.errors import JobFailedError
+from udt_cluster.search.trials import Trial
+from udt_cluster.storage import Location, upload_folder
+
+if TYPE_CHECKING:
+    from udt_cluster.studies import Design, Findings, ScoreFile, ScoreTable
+
+REPORT = "study"
+"""Folder of the report, in the job's record and among the artifacts of its run."""
+_TRAINED_BY = "val_dice"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the study came to."""
+
+    facts_: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """The conclusion, and how many arms and runs it rests on."""
+        return self.facts_
+
+
+def study(scope: Scope, prepared: PreparedData, say: Say) -> Answered:
+    """Train and score every arm, those that an earlier life of the job has not; then analyse.
+
+    Raises:
+        JobFailedError: there is nothing to compare.
+    """
+    from udt_cluster.search.sweep import Course
+
+    course = Course.of_study(scope.job, cost_on(prepared))
+    manner = Manner(_TRAINED_BY, what="arm", scores=True)
+    trials = run_trials(scope, prepared, course, manner, say).trials
+    findings, table = analyse(scope.record, scope.job, trials, dataset=str(prepared.facts_["dataset"]))
+    _keep(scope, findings, table)
+    for sentence in findings.conclusion:
+        say(sentence)
+    scored = sum(len(trial.runs) for trial in trials)
+    return Answered({"conclusion": list(findings.conclusion), "arms": len(trials), "runs": scored})
+
+
+def analyse(record: JobRecord, job: Job, trials: Iterable[Trial], *, dataset: str) -> "tuple[Findings, ScoreTable]":
+    """The answer from the scores that there are; what is missing is said in it.
+
+    Args:
+        record: Where the scores lie.
+        job: With its section `study`.
+        trials: Its arms, as far as they have come.
+        dataset: Name of the data set.
+
+    Raises:
+        JobFailedError: no run has been scored.
+    """
+    from udt_cluster.studies import ScoreTable, analyze
+
+    arms = list(trials)
+    table = ScoreTable.from_files(_files(record, arms, dataset))
+    if not table.rows:
+        told = [f"{trial.point.get('arm')}: {trial.message}" for trial in arms if trial.message]
+        raise JobFailedError("no arm has been scored", told[:8])
+    return analyze(table, design_of(job, arms, dataset=dataset)), table
+
+
+def _files(record: JobRecord, arms: Iterable[Trial], dataset: str) -> "Iterator[ScoreFile]":
+    from udt_cluster.studies import RunKey, ScoreFile
+
+    for arm in arms:
+        for run in arm.runs:
+            place = record.runs / run.run / "scores" / "validation" / "per_case.csv"
+            key = RunKey(dataset=dataset, arm=str(arm.point["arm"]), fold=run.fold, seed=run.seed)
+            yield ScoreFile(run=key, location=place)
+
+
+def design_of(job: Job, trials: Iterable[Trial], *, dataset: str) -> "Design":
+    """The section `study` as the analysis takes it."""
+    from udt_cluster.studies import Arm, Contrast, Design
+
+    section = job.study
+    assert section is not None, "a job without a study"
+    costs = {str(trial.point["arm"]): trial for trial in trials}
+    about_skips = is_about_skips(job)
+    arms = tuple(
+        Arm(
+            name=name,
+            settings=settings,
+            parameters=costs[name].parameters,
+            gmac=costs[name].gmac,
+            skips=skip_levels(job, settings) if about_skips else None,
+        )
+        for name, settings in arms_of(job).items()
+        if name in costs
+    )
+    return Design(
+        name=job.name,
+        question=section.question,
+        arms=arms,
+        reference=section.reference,
+        metrics=job.evaluate.metrics,
+        comparisons=tuple(Contrast.between(first, second) for first, second in section.comparisons),
+        datasets=(dataset,),
+        folds=len(job.repeat.folds),
+        seeds=job.repeat.seeds,
+        group=job.data.group_by or "patient",
+        margin=section.margin,
+    )
+
+
+def _keep(scope: Scope, findings: "Findings", table: "ScoreTable") -> None:
+    """The report, in the job's record and in MLflow."""
+    from udt_cluster.studies import write_report
+
+    work = scratch_folder()
+    write_report(findings, work / REPORT, table=table)
+    folder: Location = scope.record.folder / REPORT
+    folder.delete_tree()
+    upload_folder(work / REPORT, folder)
+    scope.tracker.log_folder(scope.meta.run_id, work / REPORT, REPORT)
+    scope.tracker.log_text(scope.meta.run_id, json.dumps(list(findings.conclusion), indent=1), "conclusion.json")
+    shutil.rmtree(work)
