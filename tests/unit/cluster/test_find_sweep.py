@@ -66,7 +66,7 @@ def test_the_search_ends_with_its_stage_or_with_its_job(
 
 def test_a_job_that_searches_nothing_is_told_what_to_add(storage: Location) -> None:
     recorded(storage)
-    with pytest.raises(UsageError, match="its file has no section tune. Add one") as refused:
+    with pytest.raises(UsageError, match="its file has no section tune") as refused:
         find_sweep(Target("local", storage=storage.uri), "last")
     assert refused.value.exit_code == 2
     example = next(line for line in str(refused.value).splitlines() if line.startswith("  tune:"))

@@ -76,6 +76,8 @@ def _history(sweep: Sweep, trials: Sequence[Trial], places: Sequence[float], nam
     axes.set(xlabel=name, ylabel=sweep.metric)
     axes.locator_params(axis="x", integer=True)
     axes.margins(0.03, 0.08)
+    if len(set(places)) == 1:
+        axes.set_xlim(places[0] - 1, places[0] + 1)
     canvas.legend()
     return canvas
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from udt_cluster.search.report.sweep import Parameter, Sweep, label, score
 from udt_cluster.search.report.tables import Table
+from udt_cluster.search.report.wording import counted
 from udt_cluster.search.trials import Trial
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 FEWEST_TRIALS = 10
 FORESTS = 10
-_TREES = 16
+_TREES = 8
 _SHARE = 0.8
-_MOST_TRIALS = 300
+MOST_TRIALS = 150
 _LEAST_EXPLAINED = 0.1
 Scored = Sequence[tuple[Trial, float]]
 
@@ -87,7 +88,7 @@ class Importances:
 def of_scores(sweep: Sweep) -> Importances:
     """Of the scores of the trials that finished."""
     scored = [(trial, value) for trial in sweep.finished if (value := score(trial)) is not None]
-    return importances(sweep.parameters, scored, of=f"{sweep.metric} of the {len(scored)} trials that finished")
+    return importances(sweep.parameters, scored, of=f"{sweep.metric} of {_those(scored, 'that finished')}")
 
 
 def of_first_rung(sweep: Sweep) -> Importances:
@@ -95,14 +96,14 @@ def of_first_rung(sweep: Sweep) -> Importances:
     rungs = [(trial, trial.rungs[0]) for trial in sweep.trials if trial.rungs]
     scored = [(trial, rung.value) for trial, rung in rungs if math.isfinite(rung.value)]
     epochs = sorted({rung.epochs for _, rung in rungs})
-    after = f" after {epochs[0]} epoch{'s' if epochs[0] > 1 else ''}" if len(epochs) == 1 else ""
-    return importances(sweep.parameters, scored, of=f"{sweep.metric} of {len(scored)} trials at the first rung{after}")
+    after = f" after {counted(epochs[0], 'epoch')}" if len(epochs) == 1 else ""
+    return importances(sweep.parameters, scored, of=f"{sweep.metric} of {_those(scored, 'at the first rung')}{after}")
 
 
 def importances(parameters: Sequence[Parameter], scored: Scored, *, of: str) -> Importances:
     """What each setting explains of the scores.
 
-    Ten forests of 16 trees, each of its own seed and its own 80 % of the trials (at most 300), give the mean and the
+    Ten forests of 8 trees, each of its own seed and its own 80 % of the trials (at most 150), give the mean and the
     range. A setting that only some trials have is judged among these, beside the settings that all of them have.
     """
     if len(scored) < FEWEST_TRIALS:
@@ -124,6 +125,10 @@ def importances(parameters: Sequence[Parameter], scored: Scored, *, of: str) -> 
     ordered = sorted(found, key=lambda one: (-one.trials, -one.mean))
     r2 = _out_of_bag(varying, scored)
     return Importances(of=of, found=tuple(ordered), explained=r2, left_out=left_out)
+
+
+def _those(scored: Scored, which: str) -> str:
+    return f"{'the ' if len(scored) != 1 else ''}{counted(len(scored), 'trial')} {which}"
 
 
 def _one_only(varying: Sequence[Parameter]) -> str:
@@ -149,7 +154,7 @@ def _explained_by(wanted: Sequence[Parameter], beside: Sequence[Parameter], scor
 
 
 def _part_of(scored: Scored, seed: int) -> Scored:
-    size = min(max(2, round(_SHARE * len(scored))), _MOST_TRIALS)
+    size = min(max(2, round(_SHARE * len(scored))), MOST_TRIALS)
     chosen = np.random.default_rng(seed).permutation(len(scored))[:size]
     return [scored[at] for at in sorted(chosen)]
 

@@ -8,7 +8,7 @@ from udt_cluster.search.report import page_tables as tables
 from udt_cluster.search.report.answer import Answer, answer
 from udt_cluster.search.report.canvas import Chart, png, svg
 from udt_cluster.search.report.drawings import Drawings
-from udt_cluster.search.report.importance import FEWEST_TRIALS, FORESTS, Importances
+from udt_cluster.search.report.importance import FEWEST_TRIALS, FORESTS, MOST_TRIALS, Importances
 from udt_cluster.search.report.page_style import CSS, SCRIPT
 from udt_cluster.search.report.page_tables import text
 from udt_cluster.search.report.sweep import Sweep
@@ -95,7 +95,7 @@ def _short(seconds: float) -> str:
 def _sections(sweep: Sweep, found: Answer, drawn: Drawings, figures: _Figures) -> Iterator[str]:
     yield _section("What was searched", tables.searched(sweep, found.best) + _use(sweep, found))
     shown = min(_TOP, len(sweep.finished))
-    every = f"<details><summary>All {counted(len(sweep.trials), 'trial')}</summary>{tables.everything(sweep)}</details>"
+    every = f"<details><summary>Every trial ({len(sweep.trials):,})</summary>{tables.everything(sweep)}</details>"
     head = f"The best {shown}" if len(sweep.finished) > shown else "Leaderboard"
     yield _section(head, tables.leaderboard(sweep, _TOP) + (every if sweep.trials else ""))
     if not sweep.trials:
@@ -184,6 +184,6 @@ _LUCK = (
 )
 _IMPORTANCE = (
     f"Importance: functional ANOVA (Hutter et al., ICML 2014) by Optuna, of at least {FEWEST_TRIALS} trials; bars are "
-    f"the mean of {FORESTS} random forests, each of its own seed and 80 % of the trials, whiskers the lowest and the "
-    "highest of them. Settings that only some trials have are judged among these."
+    f"the mean of {FORESTS} random forests, each of its own seed and 80 % of the trials (at most {MOST_TRIALS}), "
+    "whiskers the lowest and the highest of them. Settings that only some trials have are judged among these."
 )

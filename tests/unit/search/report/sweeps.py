@@ -16,6 +16,7 @@ SPACES = (
     Space(field="train.dropout", kind="uniform", values=(0.0, 0.5)),
     Space(field="train.augment", kind="choice", values=("none", "released", "strong")),
 )
+ONE_SPACE = (Space(field="model.num_heads", kind="choice", values=(1, 2, 4)),)
 ENDS: tuple[TrialState, ...] = ("finished", "pruned", "pruned", "finished", "pruned")
 
 
