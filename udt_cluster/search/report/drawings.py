@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from udt_cluster.search.report import chart_history, chart_parallel, chart_pareto, chart_settings
 from udt_cluster.search.report.canvas import Chart
+from udt_cluster.search.report.chart_history import at_rungs, by_epochs, by_trial
+from udt_cluster.search.report.chart_parallel import parallel
+from udt_cluster.search.report.chart_pareto import fronts
+from udt_cluster.search.report.chart_settings import importance, slices
 from udt_cluster.search.report.importance import Importances, of_first_rung, of_scores
 from udt_cluster.search.report.sweep import Sweep
 
@@ -45,15 +48,15 @@ def drawings(sweep: Sweep) -> Drawings:
     order = next(([one.parameter for one in each.found] for _, each in found if each.found), [])
     ended = any(trial.has_ended for trial in sweep.trials)
     return Drawings(
-        importances=tuple((each, chart_settings.importance(each, name)) for name, each in found),
+        importances=tuple((each, importance(each, name)) for name, each in found),
         history=_those(
-            chart_history.by_trial(sweep),
-            chart_history.by_epochs(sweep) if ended else None,
+            by_trial(sweep),
+            by_epochs(sweep) if ended else None,
         ),
-        rungs=_those(chart_history.at_rungs(sweep)),
-        parallel=_those(chart_parallel.parallel(sweep, order)),
-        slices=tuple(chart_settings.slices(sweep)),
-        pareto=tuple(chart_pareto.fronts(sweep)),
+        rungs=_those(at_rungs(sweep)),
+        parallel=_those(parallel(sweep, order)),
+        slices=tuple(slices(sweep)),
+        pareto=tuple(fronts(sweep)),
     )
 
 

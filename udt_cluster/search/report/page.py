@@ -4,13 +4,12 @@ import base64
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
-from udt_cluster.search.report import page_tables as tables
 from udt_cluster.search.report.answer import Answer, answer
 from udt_cluster.search.report.canvas import Chart, png, svg
 from udt_cluster.search.report.drawings import Drawings
 from udt_cluster.search.report.importance import FEWEST_TRIALS, FORESTS, MOST_TRIALS, Importances
 from udt_cluster.search.report.page_style import CSS, SCRIPT
-from udt_cluster.search.report.page_tables import text
+from udt_cluster.search.report.page_tables import budget, everything, failed, leaderboard, searched, text
 from udt_cluster.search.report.sweep import Sweep
 from udt_cluster.search.report.wording import command, counted, duration, large, score_text
 
@@ -93,11 +92,11 @@ def _short(seconds: float) -> str:
 
 
 def _sections(sweep: Sweep, found: Answer, drawn: Drawings, figures: _Figures) -> Iterator[str]:
-    yield _section("What was searched", tables.searched(sweep, found.best) + _use(sweep, found))
+    yield _section("What was searched", searched(sweep, found.best) + _use(sweep, found))
     shown = min(_TOP, len(sweep.finished))
-    every = f"<details><summary>Every trial ({len(sweep.trials):,})</summary>{tables.everything(sweep)}</details>"
+    every = f"<details><summary>Every trial ({len(sweep.trials):,})</summary>{everything(sweep)}</details>"
     head = f"The best {shown}" if len(sweep.finished) > shown else "Leaderboard"
-    yield _section(head, tables.leaderboard(sweep, _TOP) + (every if sweep.trials else ""))
+    yield _section(head, leaderboard(sweep, _TOP) + (every if sweep.trials else ""))
     if not sweep.trials:
         yield _section("Method and budget", _method(sweep))
         return
@@ -111,7 +110,7 @@ def _sections(sweep: Sweep, found: Answer, drawn: Drawings, figures: _Figures) -
     if drawn.pareto:
         yield _section("What a better score costs", _PARETO + figures.grid(drawn.pareto, "small"))
     none = '<p class="faint">No trial diverged or failed.</p>'
-    yield _section("What went wrong", tables.failed(sweep) or none)
+    yield _section("What went wrong", failed(sweep) or none)
     yield _section("Method and budget", _method(sweep))
 
 
@@ -175,7 +174,7 @@ def _method(sweep: Sweep) -> str:
         "each at its best epoch, on validation cases; ± is their sample standard deviation. No test case was looked at."
     )
     lines = [f"Searched with {sweep.method}." if sweep.method else "", scores if runs else "", _LUCK, _IMPORTANCE]
-    return tables.budget(sweep) + "".join(f'<p class="faint">{text(line)}</p>' for line in lines if line)
+    return budget(sweep) + "".join(f'<p class="faint">{text(line)}</p>' for line in lines if line)
 
 
 _LUCK = (
