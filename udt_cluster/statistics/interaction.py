@@ -52,7 +52,7 @@ def interaction(
         second: The same in the other.
         seed: Of resampling.
         noises: Variance of each mean that is due to seeds.
-        resamples: Of the permutation test.
+        resamples: Of the bootstrap and of the permutation test.
     """
     one, other = (np.asarray(values, dtype=np.float64) for values in (first, second))
     sizes = (len(one), len(other))
@@ -62,7 +62,7 @@ def interaction(
     noise = _sum(noises)
     return Interaction(
         difference=float(one.mean() - other.mean()),
-        interval=difference_interval(one, other, seed=seed, noise=noise),
+        interval=difference_interval(one, other, seed=seed, noise=noise, resamples=resamples),
         p=_p(one, other, seed=seed, noise=noise, resamples=resamples),
         groups=sizes,
     )

@@ -102,7 +102,13 @@ def mean_interval(
 
 
 def difference_interval(
-    first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int, level: float = LEVEL, noise: Noise | None = None
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    seed: int,
+    level: float = LEVEL,
+    noise: Noise | None = None,
+    resamples: int = RESAMPLES,
 ) -> Interval:
     """Interval of mean(first) - mean(second) of independent groups, each resampled on its own.
 
@@ -112,6 +118,7 @@ def difference_interval(
         seed: Of the resampling.
         level: Confidence.
         noise: See :func:`mean_interval`.
+        resamples: How often groups are drawn.
     """
     one, other = (np.asarray(values, dtype=np.float64) for values in (first, second))
     if min(len(one), len(other)) < 2:
@@ -120,7 +127,10 @@ def difference_interval(
     center = float(one.mean() - other.mean())
     if variance == 0:
         return _student(center, 0.0, noise, len(one) + len(other) - 1, level)
-    drawn = resampled_means(one[:, None], seed=seed)[:, 0] - resampled_means(other[:, None], seed=seed + 1)[:, 0]
+    columns = [
+        resampled_means(side[:, None], seed=seed + at, resamples=resamples) for at, side in enumerate((one, other))
+    ]
+    drawn = columns[0][:, 0] - columns[1][:, 0]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     smaller = min(len(one), len(other))
     total, df = with_noise(variance, df, noise)

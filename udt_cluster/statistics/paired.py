@@ -115,7 +115,7 @@ def sign_flip_p(differences: npt.ArrayLike, *, seed: int, resamples: int = RESAM
     column = np.asarray(differences, dtype=np.float64)
     if not len(column):
         return math.nan
-    if not column.any():
+    if len(column) == 1 or not column.any():
         return 1.0
     if len(column) > _EXACT_GROUPS:
         coarse = _sampled_p(column, np.random.default_rng(seed), resamples)

@@ -205,7 +205,12 @@ def _caveats(findings: Findings) -> Iterator[str]:
             + (f" ({', '.join(single)})." if len(findings.datasets) > 1 else ".")
         )
     comparisons = findings.of()
-    if noisy := [one.name for one in comparisons if not is_shown(one) and one.sign_flip_p < ALPHA < one.retraining_p]:
+    noisy = [
+        f"{one.name} ({one.dataset})" if len(findings.datasets) > 1 else one.name
+        for one in comparisons
+        if not is_shown(one) and one.sign_flip_p < ALPHA < one.retraining_p
+    ]
+    if noisy:
         yield f"{listed(noisy[:_MOST_NAMED])}: retraining with another seed changes as much as the difference seen."
     if undefined := sum(one.undefined for one in comparisons):
         sided = sum(one.one_sided for one in comparisons)

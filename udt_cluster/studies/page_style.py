@@ -35,6 +35,7 @@ a { color: var(--accent); }
   margin: 16px 0 0; list-style: none; }
 .tiles li, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .card + .card, .card + details, details + details, details + .card { margin-top: 14px; }
+.tiles li { padding: 12px 10px; }
 .tiles b { display: block; font-size: 20px; font-variant-numeric: tabular-nums; line-height: 1.2; white-space: nowrap; }
 .tiles span { color: var(--faint); font-size: 13px; }
 .also { margin: 12px 0 14px; padding-left: 20px; max-width: 90ch; }
@@ -62,6 +63,7 @@ footer { color: var(--faint); font-size: 13px; margin-top: 44px; padding-bottom:
   .verdict { font-size: 16px; } figure { overflow-x: auto; } figure svg { min-width: 540px; } }
 @media print { body { background: #fff; font-size: 12px; } .card, figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } table { font-size: 11px; }
-  th, td { padding: 3px 8px 3px 0; } details::details-content { content-visibility: visible; block-size: auto; } }
+  th, td { padding: 3px 8px 3px 0; } td { white-space: normal; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 """
 )
