@@ -121,10 +121,10 @@ class Canvas:
         self.tip(found, [f"best: {tip(trial)}"])
 
     def legend(self, columns: int = 3) -> None:
-        """Names of what is drawn, above the axes."""
+        """Names of what is drawn, below the axes: above them is the title of the picture."""
         handles, labels = self.axes.get_legend_handles_labels()
         if handles:
-            self.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+            self.figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
     def chart(self, name: str, title: str, table: Table, caption: str = "") -> Chart:
         """The figure, drawn."""

@@ -66,11 +66,22 @@ def _draw(
     top = best_of(sweep)
     if top is not None and top in trials:
         canvas.best(top, *points[list(trials).index(top)])
-    for at in kept[-_MOST_NAMED:]:
+    for at in _apart(points, kept)[:_MOST_NAMED]:
         canvas.axes.annotate(
             str(trials[at].number), points[at], xytext=(-5, 5), textcoords="offset points", fontsize=10, ha="right"
         )
     canvas.axes.margins(0.07, 0.1)
+
+
+def _apart(points: Sequence[tuple[float, float]], kept: Sequence[int]) -> list[int]:
+    """Those of the front whose numbers do not lie upon one another, the best first."""
+    wide, high = (max(values) - min(values) or 1.0 for values in zip(*points, strict=True))
+    named: list[int] = []
+    for at in reversed(kept):
+        x, y = points[at]
+        if all(abs(x - points[o][0]) > 0.08 * wide or abs(y - points[o][1]) > 0.07 * high for o in named):
+            named.append(at)
+    return named
 
 
 def _unit(most: float) -> tuple[float, str]:
