@@ -20,7 +20,7 @@ class Fault:
 
     Attributes:
         name: For the report.
-        strike: Does it; returns where, and how it is undone.
+        strike: Does it; returns where (nowhere: there was nobody to strike), and how it is undone.
         lasts: Seconds until it is undone.
     """
 
@@ -35,7 +35,7 @@ def _signalled(number: signal.Signals) -> Callable[[Lab, random.Random], tuple[s
     def strike(lab: Lab, dice: random.Random) -> tuple[str, Undo]:
         ranks = [(node, process) for node in lab.workers for process in node.training_workers()]
         if not ranks:
-            return "nobody: no worker was there", _nothing
+            return "", _nothing
         node, process = dice.choice(ranks)
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
@@ -97,7 +97,8 @@ def _s3(lab: Lab, dice: random.Random) -> tuple[str, Undo]:
 
 
 def _resets(lab: Lab, dice: random.Random) -> tuple[str, Undo]:
-    return f"{lab.proxy.reset()} connections", _nothing
+    broken = lab.proxy.reset()
+    return f"{broken} connections" if broken else "", _nothing
 
 
 def _delay(lab: Lab, dice: random.Random) -> tuple[str, Undo]:

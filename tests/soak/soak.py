@@ -19,7 +19,13 @@ _LOOK_SECONDS = 1.0
 _LOST_SECONDS = 75.0
 """So long without a step is worth a look whether the driver lives."""
 _LOOK_AGAIN_SECONDS = 20.0
-_SETTINGS = ("resources.workers={min: 1, max: 2}", "retry.hang=60s", "train.checkpoint_every=20s", "train.keep=2")
+_SETTINGS = (
+    "resources.workers={min: 1, max: 2}",
+    "retry.hang=60s",
+    "train.checkpoint_every=20s",
+    "train.keep=2",
+    "train.early_stopping=null",
+)
 _MANY_EPOCHS = 100_000
 _AWAY = (BotoCoreError, ClientError)
 _METRICS = ("val_dice", "train_loss", "lr")
@@ -71,12 +77,14 @@ class Soak:
     def _strike_until_time_is_up(self, job: Training, report: Report) -> None:
         dice, began = random.Random(self.seed), time.monotonic()
         turns, next_at = self._turns(dice), began + self.every / 3
+        fault: Fault | None = None
         self._moved_at = self._looked_at = time.monotonic()
         while time.monotonic() < began + 60 * self.minutes:
             self._undo_what_is_over()
             if time.monotonic() >= next_at:
-                next_at += self.every
-                self._strike(next(turns), dice, report, minute=(time.monotonic() - began) / 60)
+                fault = fault or next(turns)
+                if self._strike(fault, dice, report, minute=(time.monotonic() - began) / 60):
+                    fault, next_at = None, max(next_at + self.every, time.monotonic() + self.every / 2)
             self._keep_going(job, report)
             time.sleep(_LOOK_SECONDS)
         self._undo_what_is_over(all_of_them=True)
@@ -85,13 +93,17 @@ class Soak:
         while True:
             yield from self.faults or by_turns(dice)
 
-    def _strike(self, fault: Fault, dice: random.Random, report: Report, *, minute: float) -> None:
+    def _strike(self, fault: Fault, dice: random.Random, report: Report, *, minute: float) -> bool:
+        """Let it happen; whether there was anything to strike."""
         self._undo_what_is_over(all_of_them=True)
         where, undo = fault.strike(self.lab, dice)
+        if not where:
+            return False
         self._undo.append((time.monotonic() + fault.lasts, undo))
         report.strikes.append(Strike(fault.name, where, round(minute, 1), time.time()))
         self._struck_at = time.monotonic()
         self.say(f"{minute:6.1f} min  {fault.name}: {where}")
+        return True
 
     def _undo_what_is_over(self, *, all_of_them: bool = False) -> None:
         now = time.monotonic()
