@@ -152,9 +152,9 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def png(chart: Chart, *, dots_per_inch: int = 180) -> bytes:
-    """The figure with its title, as a picture. Call :func:`svg` before: the title stays."""
-    if not any(text.get_text() == chart.title for text in chart.figure.texts):
+def png(chart: Chart, *, dots_per_inch: int = 180, titled: bool = True) -> bytes:
+    """The figure, with its title, as a picture. Call :func:`svg` before: the title stays."""
+    if titled and not any(text.get_text() == chart.title for text in chart.figure.texts):
         chart.figure.suptitle(chart.title, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
     made = BytesIO()
     chart.figure.savefig(made, format="png", dpi=dots_per_inch, metadata={"Software": None})

@@ -22,6 +22,7 @@ from udt_cluster.search.report.sweep import Sweep, score
 from udt_cluster.search.report.tables import Table, as_table, rungs_table
 from udt_cluster.search.trials import Trial, TrialState
 
+_SOLID = 60  # lines that can be told apart without being seen through
 _LINES = {"finished": ACCENT, "pruned": FAINT, "running": ACCENT, "diverged": REFUSED, "failed": WARNING}
 
 
@@ -101,24 +102,12 @@ def _points(canvas: Canvas, trials: Sequence[Trial], places: Sequence[float], st
 
 def at_rungs(sweep: Sweep) -> Chart | None:
     """The value of each trial at the epochs at which it was compared; None where none was."""
-    from matplotlib.collections import LineCollection
-
     table = rungs_table(sweep)
     if not table.rows:
         return None
     canvas = Canvas((WIDE[0], HALF[1]))
     for state in ("pruned", "running", "diverged", "failed", "finished"):
-        those = [trial for trial in sweep.trials if trial.state == state and _points_of(trial)]
-        if those:
-            strong = state == "finished"
-            lines = LineCollection(
-                [_points_of(trial) for trial in those], colors=_LINES[state], linewidths=1.4 if strong else 1.0,
-                alpha=0.75 if strong else 0.5, label=f"{state} ({len(those)})", capstyle="round",
-            )  # fmt: skip
-            canvas.axes.add_collection(lines)
-            canvas.tip(lines, [tip(trial) for trial in those])
-            ends = [_points_of(trial)[-1] for trial in those]
-            canvas.axes.scatter([x for x, _ in ends], [y for _, y in ends], s=9, c=_LINES[state], zorder=3)
+        _lines(canvas, [trial for trial in sweep.trials if trial.state == state and _points_of(trial)], state)
     top = best_of(sweep)
     if top is not None and (points := _points_of(top)):
         canvas.axes.plot(*zip(*points, strict=True), color=PASSED, linewidth=2.4, label=f"best: {top.number}")
@@ -127,6 +116,27 @@ def at_rungs(sweep: Sweep) -> Chart | None:
     canvas.axes.locator_params(axis="x", integer=True)
     canvas.legend(6)
     return canvas.chart("rungs", "Learning, as compared at the rungs", table)
+
+
+def _lines(canvas: Canvas, trials: Sequence[Trial], state: TrialState) -> None:
+    """A line for each trial of a state, with a point at its end."""
+    from matplotlib.collections import LineCollection
+
+    if not trials:
+        return
+    width, alpha = (1.4, 0.75) if state == "finished" else (1.0, 0.5)
+    lines = LineCollection(
+        [_points_of(trial) for trial in trials],
+        colors=_LINES[state],
+        linewidths=width,
+        alpha=alpha * min(1.0, max(0.3, _SOLID / len(trials))),
+        label=f"{state} ({len(trials)})",
+        capstyle="round",
+    )
+    canvas.axes.add_collection(lines)
+    canvas.tip(lines, [tip(trial) for trial in trials])
+    ends = [_points_of(trial)[-1] for trial in trials]
+    canvas.axes.scatter([x for x, _ in ends], [y for _, y in ends], s=9, c=_LINES[state], zorder=3)
 
 
 def _points_of(trial: Trial) -> list[tuple[float, float]]:

@@ -24,6 +24,7 @@ from udt_cluster.search.report.wording import score_text
 from udt_cluster.search.trials import Trial
 
 MOST_AXES = 12
+_SOLID = 120  # lines that can be told apart without being seen through
 _ABSENT = -0.14  # height of a setting that a trial has not, below the axes
 
 
@@ -43,7 +44,8 @@ def parallel(sweep: Sweep, order: Sequence[Parameter] = ()) -> Chart | None:
     heights = {one.field: _heights(one, sweep.trials) for one in axes}
     scale = _score_scale(sweep)
     for trials, color, width in _bundles(sweep, drawn):
-        _lines(canvas, [(t, _path(t, axes, heights, scale)) for t in trials], color, width)
+        solid = 1.0 if color == PASSED else min(1.0, max(0.2, _SOLID / len(drawn)))
+        _lines(canvas, [(t, _path(t, axes, heights, scale)) for t in trials], color=color, width=width, alpha=solid)
     _draw_axes(canvas, sweep, axes, scale)
     rows = [(t.number, t.state, score(t), *(one.of(t) for one in axes)) for t in drawn]
     table = as_table(("trial", "state", "score", *(one.field for one in axes)), rows)
@@ -63,12 +65,19 @@ def _bundles(sweep: Sweep, drawn: Sequence[Trial]) -> list[tuple[list[Trial], st
     return [*bundles, (order[-1:], PASSED, 2.6)]
 
 
-def _lines(canvas: Canvas, paths: Sequence[tuple[Trial, list[tuple[float, float]]]], color: str, width: float) -> None:
+def _lines(
+    canvas: Canvas,
+    paths: Sequence[tuple[Trial, list[tuple[float, float]]]],
+    *,
+    color: str,
+    width: float,
+    alpha: float,
+) -> None:
     from matplotlib.collections import LineCollection
 
     if not paths:
         return
-    lines = LineCollection([points for _, points in paths], colors=color, linewidths=width, clip_on=False)
+    lines = LineCollection([points for _, points in paths], colors=color, linewidths=width, alpha=alpha, clip_on=False)
     canvas.axes.add_collection(lines)
     canvas.tip(lines, [tip(trial) for trial, _ in paths])
 

@@ -115,5 +115,7 @@ def _means(canvas: Canvas, parameter: Parameter, trials: Sequence[Trial]) -> Non
         found = [score(t) for t in trials if t.state == "finished" and label(parameter.of(t)) == name]
         values = [value for value in found if value is not None]
         if values:
-            (line,) = canvas.axes.plot([at - 0.32, at + 0.32], [np.mean(values)] * 2, color=INK, linewidth=1.6)
+            (line,) = canvas.axes.plot(
+                [at - 0.32, at + 0.32], [np.mean(values)] * 2, color=INK, linewidth=1.6, zorder=4
+            )
             canvas.tip(line, [f"{name}: mean {score_text(float(np.mean(values)))} of {len(values)} finished"])

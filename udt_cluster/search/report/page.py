@@ -51,7 +51,7 @@ class _Figures:
         drawing = svg(chart)
         self._left -= len(drawing)
         if self._left < 0:
-            data = base64.b64encode(png(chart, dots_per_inch=110)).decode()
+            data = base64.b64encode(png(chart, dots_per_inch=110, titled=False)).decode()
             drawing = f'<img alt="{text(chart.title)}" src="data:image/png;base64,{data}">'
         name = text(chart.name)
         files = f'<a href="figures/{name}.png">PNG</a><a href="data/{name}.csv">CSV</a>'

@@ -39,6 +39,7 @@ a { color: var(--accent); }
 .tiles span { color: var(--faint); font-size: 13px; }
 .card, details { margin: 0 0 14px; min-width: 0; }
 .wide { overflow-x: auto; }
+details .card { border: 0; padding: 0; margin: 0; }
 summary { cursor: pointer; font-weight: 600; }
 details[open] summary { margin-bottom: 8px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
