@@ -58,7 +58,7 @@ def test_one_seed_has_no_seed_noise_and_one_fold_no_fold_noise() -> None:
 def test_groups_without_all_seeds_are_left_out_of_the_estimate_but_count_in_the_mean() -> None:
     generator = np.random.default_rng(1)
     table, folds = simulated(
-        generator, groups=20, folds=2, seeds=2, sds={"group": 1, "fold": 0, "seed": 1, "rest": 0.1}
+        generator, groups=20, folds=2, seeds=2, sds={"group": 1, "fold": 0, "seed": 1, "rest": 0.0}
     )
     lacking = table.copy()
     lacking[np.asarray(folds) == 1, 1] = math.nan
