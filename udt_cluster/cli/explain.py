@@ -10,6 +10,46 @@ from udt_cluster.cli.options import AsJson, TargetName
 from udt_cluster.cli.output import coloured, number, say, show_json, show_table
 from udt_cluster.errors import UsageError
 
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="NAME@alias, NAME, models:/NAME/3, or the folder of a model.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="STORE",
+        help="Other data: a URI, or DATASET/VERSION. Default: those of its training.",
+        show_default=False,
+    ),
+]
+Cases = Annotated[
+    int | None,
+    typer.Option("--cases", min=1, metavar="N", help="No more than N cases. Default: all.", show_default=False),
+]
+Test = Annotated[bool, typer.Option("--test", help="The data set's own test cases instead.")]
+ClassName = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="Whose attention is drawn. Default: the largest object of each picture.",
+        show_default=False,
+    ),
+]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="ROW,COLUMN",
+        help="Draw the attention of this place instead; shares of height and width, such as 0.5,0.25.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FOLDER", help="A new folder. Default: explain-MODEL.", show_default=False),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this module."""
@@ -17,45 +57,13 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="NAME@alias, NAME, models:/NAME/3, or the folder of a model.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="STORE",
-            help="Other data: a URI, or DATASET/VERSION. Default: those of its training.",
-            show_default=False,
-        ),
-    ] = None,
-    cases: Annotated[
-        int | None,
-        typer.Option("--cases", min=1, metavar="N", help="No more than N cases. Default: all.", show_default=False),
-    ] = None,
-    test: Annotated[bool, typer.Option("--test", help="The data set's own test cases instead.")] = False,
-    class_name: Annotated[
-        str | None,
-        typer.Option(
-            "--class",
-            metavar="NAME",
-            help="Whose attention is drawn. Default: the largest object of each picture.",
-            show_default=False,
-        ),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="ROW,COLUMN",
-            help="Draw the attention of this place instead; shares of height and width, such as 0.5,0.25.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FOLDER", help="A new folder. Default: explain-MODEL.", show_default=False),
-    ] = None,
+    model: ModelName,
+    data: Data = None,
+    cases: Cases = None,
+    test: Test = False,
+    class_name: ClassName = None,
+    at: Place = None,
+    output: Output = None,
     target: TargetName = None,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LOST, _GAINED = "#ff2d20", "#ffd60a"
-_COLUMN, _HEAD = 2.05, 0.42
+_WIDTH, _HEAD = 9.2, 0.42
 _MOST_OPAQUE = 0.8
 _PLACE = "#00d68f"
 
@@ -79,9 +79,7 @@ def draw_attention(look: CaseLook) -> bytes | None:
             for axis, index in zip(line[1:], indices, strict=False):
                 found = look.maps[index]
                 head = f", head {found.head}" if found.head is not None else ""
-                title = (
-                    f"level {found.level}{head}\non the object {found.on_object:.0%} (area {found.object_share:.0%})"
-                )
+                title = f"level {found.level}{head}\non object {found.on_object:.0%} (area {found.object_share:.0%})"
                 _overlay(axis, look, look.overlays[index], title)
     return buffer.getvalue()
 
@@ -91,7 +89,7 @@ def _panels(look: CaseLook, rows: int, columns: int) -> Iterator[tuple[Any, Byte
     """Axes (rows, columns) for pictures of the case's shape, and the buffer that has the PNG in the end."""
     height, width = look.reference.shape
     ratio = min(max(height * look.aspect / width, 0.4), 2.0)
-    with figure(_COLUMN * columns, (ratio * _COLUMN + _HEAD) * rows) as (drawn, buffer):
+    with figure(_WIDTH, (ratio * _WIDTH / columns + _HEAD) * rows) as (drawn, buffer):
         yield drawn.subplots(rows, columns, squeeze=False), buffer
 
 
@@ -101,7 +99,7 @@ def _plain(axis: "Axes", look: CaseLook, title: str, *, dim: bool = False) -> No
         picture = 0.4 + 0.45 * picture.mean(axis=2, keepdims=True).repeat(3, axis=2)
     axis.imshow(picture, interpolation="bilinear", aspect=look.aspect)
     axis.set_axis_off()
-    axis.set_title(title, fontsize=8.5, color=INK if not dim else FAINT, loc="left", pad=4)
+    axis.set_title(title, fontsize=7.5, color=INK if not dim else FAINT, loc="left", pad=4)
 
 
 def _outlines(axis: "Axes", mask: Mask) -> None:

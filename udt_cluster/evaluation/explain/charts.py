@@ -84,7 +84,7 @@ def draw_network(rows: _Rows, skips: Sequence[str]) -> bytes:
 
 
 def _left(level: int) -> float:
-    return 0.9 + 0.62 * (level - 1)
+    return 0.9 + 0.48 * (level - 1)
 
 
 def _high(level: int) -> float:
@@ -131,8 +131,11 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference with its sign: `−0.123`, `+0.010`."""
-    return "undefined" if np.isnan(value) else f"{value:+.3f}".replace("-", "\u2212")
+    """A difference with its sign: `−0.123`, `+0.010`; `0.000` has none."""
+    if np.isnan(value):
+        return "undefined"
+    text = f"{value:+.3f}"
+    return "0.000" if text[1:] == "0.000" else text.replace("-", "\u2212")
 
 
 def draw_drops(rows: _Rows, cases: Mapping[tuple[str, str], Sequence[float]], levels: Sequence[str]) -> bytes:
@@ -195,7 +198,7 @@ def draw_similarity(rows: _Rows) -> bytes:
             axis.plot([], [], "o", color=COLORS[side], label=labels[side])
         bare(axis, grid="y")
         axis.set_xticks(range(len(LEVELS)), [f"level {level}" for level in LEVELS])
-        axis.set(xlim=(-0.5, len(LEVELS) - 0.5), ylim=(min(0.0, *(row["low"] or 0.0 for row in rows)), 1.02))
+        axis.set(xlim=(-0.5, len(LEVELS) - 0.5), ylim=(min(-0.03, *(row["low"] or 0.0 for row in rows)), 1.03))
         axis.set_ylabel("CKA with u", color=FAINT, fontsize=9)
         axis.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
     return buffer.getvalue()
@@ -220,27 +223,42 @@ def draw_channels(rows: Sequence[ChannelUse]) -> bytes:
 
 
 def draw_map(weights: npt.NDArray[np.float64], *, parts: Sequence[str]) -> bytes:
-    """A map between channels, times their number: 1 is an even choice; `parts` are names of equal runs of channels."""
-    relative = weights * weights.shape[1]
+    """A map between channels, times their number: 1 is an even choice.
+
+    Args:
+        weights: (C, C), what each row takes of each column; rows sum to 1.
+        parts: Names of equal runs of channels, within which rows are put in order of how choosy they are, columns of
+            how much they are taken.
+    """
+    relative = _ordered(weights, max(len(parts), 1)) * weights.shape[1]
+    from matplotlib.colors import TwoSlopeNorm
+
     with figure(4.6, 4.0) as (drawn, buffer):
         axis = drawn.add_subplot()
         top = max(float(np.percentile(relative, 99.5)), 1.0 + 1e-6)
         low = min(float(np.percentile(relative, 0.5)), 1.0 - 1e-6)
-        from matplotlib.colors import TwoSlopeNorm
-
         shown = axis.imshow(relative, cmap="PuOr_r", norm=TwoSlopeNorm(1.0, low, top), interpolation="antialiased")
         size = weights.shape[0] / max(len(parts), 1)
         for index in range(1, len(parts)):
             axis.axhline(index * size - 0.5, color=INK, lw=0.7)
             axis.axvline(index * size - 0.5, color=INK, lw=0.7)
         bare(axis)
-        if parts:
-            middles = [(index + 0.5) * size for index in range(len(parts))]
-            axis.set_xticks(middles, parts)
-            axis.set_yticks(middles, parts)
-        axis.set_xlabel("channel whose value is taken", color=FAINT, fontsize=8)
-        axis.set_ylabel("channel that takes", color=FAINT, fontsize=8)
-        bar = drawn.colorbar(shown, ax=axis, shrink=0.8)
+        middles = [(index + 0.5) * size for index in range(len(parts))]
+        axis.set_xticks(middles, parts)
+        axis.set_yticks(middles, parts, rotation=90, va="center")
+        axis.set_xlabel("channels whose value is taken, most taken first", color=FAINT, fontsize=8)
+        axis.set_ylabel("channels that take, choosiest first", color=FAINT, fontsize=8)
+        bar = drawn.colorbar(shown, ax=axis, shrink=0.8, ticks=[low, 1.0, (1 + top) / 2, top], format="%.2g")
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, colors=FAINT, length=0)
     return buffer.getvalue()
+
+
+def _ordered(weights: npt.NDArray[np.float64], parts: int) -> npt.NDArray[np.float64]:
+    """Rows by spread and columns by sum, the largest first, within each part."""
+    size = len(weights) // parts
+    starts = range(0, len(weights), size)
+    rows = np.concatenate([start + np.argsort(-weights[start : start + size].std(1)) for start in starts])
+    columns = np.concatenate([start + np.argsort(-weights[:, start : start + size].sum(0)) for start in starts])
+    ordered: npt.NDArray[np.float64] = weights[rows][:, columns]
+    return ordered

@@ -110,10 +110,15 @@ class Findings:
             for source, share in zip(scales, row, strict=True)
         ]
 
-    def warnings(self, *, head_merge: str | None, heads: int) -> list[str]:
+    def warnings(self, *, head_merge: str | None, heads: int, patients_known: bool) -> list[str]:
         """What a reader must know before believing it."""
         groups = set(self.cases.values())
         said = []
+        if not patients_known:
+            said.append(
+                "patients are not known: every case counts as a group of its own, and where some are of one patient "
+                "the intervals are too narrow"
+            )
         if len(groups) < _LEAST_GROUPS_SAID:
             said.append(f"{len(groups)} groups are too few for intervals: six are the least; take these as examples")
         if any(not member.donors.of for member in self.members):

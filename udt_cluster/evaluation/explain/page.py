@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+import udt_cluster.evaluation.explain.page_text as text
 from data_prep.check.page_style import CSS
-from udt_cluster.evaluation.explain import page_text as text
 from udt_cluster.evaluation.explain.charts import KIND_NAMES, effect_of
 from udt_cluster.evaluation.explain.findings import Findings
 from udt_cluster.evaluation.explain.look import CaseLook
@@ -28,7 +28,8 @@ figure.narrow img { max-width: 560px; margin: 0 auto; } figcaption { font-size: 
   max-width: 84ch; margin-top: 8px; }
 .notes { margin: 16px 0 0; padding: 10px 14px 10px 32px; border-radius: 10px; } .scroll { overflow-x: auto; }
 .method p { max-width: 84ch; } td.reading { color: var(--faint); font-size: 13px; } th.number { text-align: right; }
-.lead { max-width: 84ch; }
+.lead { max-width: 84ch; } td.number, .kind { white-space: nowrap; }
+.maps { grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); }
 """
 Row = Mapping[str, Any]
 Pictures = Mapping[str, bytes]
@@ -131,7 +132,7 @@ def _effects(report: Mapping[str, Any], pictures: Pictures) -> Iterator[str]:
 def _effect_cells(report: Mapping[str, Any], level: str) -> list[str]:
     zeroed, shuffled = (effect_of(report["effects"], kind, level) for kind in ("zeroed", "shuffled"))
     assert zeroed is not None
-    kind = KIND_NAMES[report["skips"][int(level) - 1]] if level.isdigit() else "all of them"
+    kind = _kind(report["skips"][int(level) - 1]) if level.isdigit() else ""
     cells = [level, kind, _number(zeroed["dice"])]
     for row in (zeroed, shuffled):
         cells += ["-", "-", "-"] if row is None else [_number(row["dice_changed"]), _number(row["drop"]), _ends(row)]
@@ -181,7 +182,7 @@ def _channels(report: Mapping[str, Any], pictures: Pictures) -> Iterator[str]:
     cells = [
         [
             str(row["level"]),
-            KIND_NAMES[row["kind"]],
+            _kind(row["kind"]),
             str(row["channels"]),
             f"{row['dead']} ({row['dead'] / row['channels']:.0%})",
             "-" if row["gate_closed"] is None else str(row["gate_closed"]),
@@ -228,8 +229,8 @@ def _maps(findings: Findings, pictures: Pictures) -> Iterator[str]:
     maps = findings.members[0].maps
     if not maps:
         return
-    yield f'<section><h2>Attention between channels</h2><p class="lead faint">{text.MAPS}</p><div class="grid">'
-    for kind, place in maps:
+    yield f'<section><h2>Attention between channels</h2><p class="lead faint">{text.MAPS}</p><div class="grid maps">'
+    for kind, place in sorted(maps):
         title = map_title(kind, place)
         yield _figure(
             pictures, map_name(kind, place), alternative=f"Attention between channels: {title}", caption=title
@@ -242,8 +243,14 @@ def _method(report: Mapping[str, Any]) -> str:
     return f'<section class="method"><h2>How this was measured</h2>{text.METHOD.format(donors=donors)}</section>'
 
 
+def _kind(kind: str) -> str:
+    return f'<span class="kind">{KIND_NAMES[kind]}</span>'
+
+
 def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}".replace("-", "\u2212")
+    if math.isnan(value):
+        return "undefined"
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "\u2212")
 
 
 def _ends(row: Row) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+NEGLIGIBLE = 0.005
+"""Mean change of Dice below which a skip is not said to have an effect, however narrow the interval."""
 MATTERS, HELPS, NOTHING, UNSURE = "costs", "gains", "nothing", "unsure"
 
 NETWORK = (
@@ -37,8 +39,9 @@ ATTENTION = (
 )
 MAPS = (
     "Rows are channels that take, columns channels whose value is taken; 1 (white) is an even choice, orange more, "
-    "violet less. Mean over the cases. Lines in CFA part the scales: an upright stripe is a channel that all others "
-    "listen to, a bright block a scale that listens to another."
+    "violet less. Mean over the cases; rows and columns are sorted, in CFA within each scale (the lines part them), so "
+    "that structure shows: an orange stripe at the left of a block is a channel that many listen to, an even block one "
+    "whose channels make no choice. The maps as they are lie in maps.npz."
 )
 METHOD = (
     "<p><strong>Zeroing</strong> replaces what one skip hands to the decoder by zeros, in the trained network, "
@@ -54,7 +57,8 @@ METHOD = (
     "<p><strong>Levels</strong> are changed one at a time; <em>all</em> changes them together. Drops of single "
     "levels do not add up to it, because levels stand in for each other.</p>"
     "<p><strong>Intervals</strong> are 95 % bootstrap intervals that resample groups (patients), since cases of one "
-    "group are not independent; below six groups there is none. They tell how sure the mean over such cases is for "
+    "group are not independent; below six groups there is none. A mean change of less than 0.005 is read as none, "
+    "however narrow its interval. They tell how sure the mean over such cases is for "
     "this one network; another seed of training would give another network.</p>"
     "<p><strong>CKA</strong> is the linear centred kernel alignment with the unbiased estimator of HSIC, over all "
     "places of a case; given are the mean over cases and the value over all cases together. It compares what "
@@ -72,9 +76,11 @@ COLUMNS = {
 
 
 def verdict(row: Mapping[str, Any] | None) -> str:
-    """Whether a change costs Dice, gains some, shows nothing, or is not known well enough."""
+    """Whether a change costs Dice, gains some, shows nothing worth speaking of, or is not known well enough."""
     if row is None or row["drop_low"] is None:
         return UNSURE
+    if abs(row["drop"]) < NEGLIGIBLE:
+        return NOTHING
     return MATTERS if row["drop_low"] > 0 else HELPS if row["drop_high"] < 0 else NOTHING
 
 

@@ -65,7 +65,7 @@ def explain(
     _check(model, networks, store, cases, settings)
     with complete_folder(output) as folder, torch.inference_mode():
         findings = _find(model, networks, store, cases, settings=settings, progress=progress)
-        report = _report(model, findings, about or {}, settings)
+        report = _report(model, store, findings, about=about or {}, settings=settings)
         report["warnings"] = [*notes, *report["warnings"]]
         write_tables(folder, findings, model.spec.model.scales)
         text = json.dumps(_plain(report), indent=2, allow_nan=False)
@@ -132,7 +132,12 @@ def _looks(viewer: CaseViewer, member: MemberFindings, store: DataStore, setting
 
 
 def _report(
-    model: SegmentationModel, findings: Findings, about: Mapping[str, str], settings: ExplainSettings
+    model: SegmentationModel,
+    store: DataStore,
+    findings: Findings,
+    *,
+    about: Mapping[str, str],
+    settings: ExplainSettings,
 ) -> dict[str, Any]:
     config = model.spec.model
     return {
@@ -149,7 +154,9 @@ def _report(
         "similarity": findings.similarity_rows(),
         "channels": findings.channel_rows(),
         "warnings": findings.warnings(
-            head_merge=config.head_merge if config.architecture == "udtransnet" else None, heads=config.num_heads
+            head_merge=config.head_merge if config.architecture == "udtransnet" else None,
+            heads=config.num_heads,
+            patients_known=bool(store.info.provenance.get("patients_known", True)),
         ),
     }
 
