@@ -28,7 +28,7 @@ from udt_cluster.cluster import job_index
 from udt_cluster.config.job import Job
 from udt_cluster.errors import VersionError
 from udt_cluster.search.trials import Trial
-from udt_cluster.storage import Location
+from udt_cluster.storage import Location, in_threads
 
 T = TypeVar("T")
 FORMAT = 2
@@ -269,11 +269,9 @@ class JobRecord:
 
     def trials(self) -> list[Trial]:
         """The trials of the job's sweep, by number; one that cannot be read is passed over, and tried again."""
-        folder, found = self.folder / "trials", []
-        for entry in folder.entries():
-            if _TRIAL.fullmatch(entry.key):
-                with suppress(ValueError):
-                    found.append(Trial.from_json((folder / entry.key).read_bytes().decode()))
+        folder = self.folder / "trials"
+        files = [folder / entry.key for entry in folder.entries() if _TRIAL.fullmatch(entry.key)]
+        found = [trial for trial in in_threads(_trial, files) if trial is not None]
         return sorted(found, key=lambda trial: trial.number)
 
     def write_sweep_seconds(self, seconds: float) -> None:
@@ -292,6 +290,12 @@ class JobRecord:
         self.runs.delete_tree()
         if submitted_at:
             job_index.discard(self.storage, self.id, submitted_at)
+
+
+def _trial(file: Location) -> Trial | None:
+    with suppress(ValueError):
+        return Trial.from_json(file.read_bytes().decode())
+    return None
 
 
 def list_records(storage: Location, limit: int | None = None) -> list[JobRecord]:

@@ -21,7 +21,7 @@ MADE = ("parameters", "gmac")
 """What constraints may name beside fields: of the network that a trial builds."""
 _OF_TRAIN = (
     *("global_batch_size", "micro_batch_size", "lr", "optimizer", "weight_decay", "loss", "schedule"),
-    *("gradient_clipping", "precision", "augment"),
+    *("gradient_clipping", "precision", "augment", "share"),
 )
 _OF_DATA = ("normalize", "empty_slices", "context_slices")
 _WHY_NOT = {

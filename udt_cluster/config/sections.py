@@ -149,6 +149,8 @@ class TrainConfig(Section):
 
     epochs: AtLeastOne = 100
     """At most so many passes over the training cases."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training patients that is used, at least one; a smaller share is part of a larger one."""
     global_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 4
     """Samples per optimizer step over all workers; it stays when the number of workers changes."""
     micro_batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None

@@ -96,7 +96,7 @@ class Trial:
     @property
     def score(self) -> float | None:
         """Mean over its folds and seeds, of a trial that finished; the last rung's value of one that was pruned."""
-        if self.state == "finished":
+        if self.state == "finished" and self.runs:
             return sum(run.value for run in self.runs) / len(self.runs)
         return self.rungs[-1].value if self.rungs and self.state in ("running", "pruned") else None
 
@@ -143,12 +143,17 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def best(trials: Iterable[Trial]) -> Trial | None:
-    """The finished trial with the highest score."""
-    return next((trial for trial in ranked(trials) if trial.state == "finished"), None)
+    """The finished trial with the highest score; one whose score is no number is none."""
+    return next((trial for trial in ranked(trials) if trial.state == "finished" and _is_number(trial.score)), None)
+
+
+def _is_number(score: float | None) -> bool:
+    return score is not None and score == score
 
 
 def _merit(trial: Trial) -> tuple[bool, int, float, float, int]:
     finished = trial.state == "finished"
     score = trial.score
     reached = 0 if finished else -len(trial.rungs)
-    return not finished, reached, -(score if score is not None else float("-inf")), trial.gmac, trial.number
+    value = score if score is not None and score == score else float("-inf")
+    return not finished, reached, -value, trial.gmac, trial.number

@@ -74,7 +74,7 @@ def test_a_lost_job_can_be_removed_whole(storage: Location) -> None:
 
 
 def test_a_running_job_is_not_removed(storage: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00").write_alive(0)
     monkeypatch.setattr(
         "udt_cluster.cluster.client.jobs.look", lambda target: ClusterView({"acdc-00000001": "RUNNING"})
     )

@@ -1,5 +1,6 @@
 """The parts that a training worker is made of, without Ray: loader, reporter, identity, the run's plan."""
 
+import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import JobRecord
 from udt_cluster.cluster.worker.reporter import JobReporter
-from udt_cluster.cluster.worker.train import WatchedLoader, identity_of, to_ray_train
+from udt_cluster.cluster.worker.train import WatchedLoader, identity_of, share_of, to_ray_train
 from udt_cluster.config.job import Job
 from udt_cluster.storage import Location
 
@@ -114,3 +115,17 @@ def test_a_run_that_mlflow_was_away_for_can_be_made_later(plan: RunPlan) -> None
 def test_a_plan_carries_a_job_of_its_own_where_it_has_one(plan: RunPlan) -> None:
     job = make_job(train={"epochs": 2})
     assert replace(plan, job_json=job.to_json()).job() == job
+
+
+def test_a_share_of_the_data_is_whole_patients_and_part_of_a_larger_share() -> None:
+    groups = [f"p{case // 3}" for case in range(30)]
+    cases = tuple(range(1, 28))
+    shares = [share_of(cases, groups, share, seed=1) for share in (0.01, 0.25, 0.5, 1.0)]
+    assert [len({groups[case] for case in share}) for share in shares] == [1, 3, 5, 10]
+    for smaller, larger in itertools.pairwise(shares):
+        assert set(smaller) < set(larger)
+        assert list(smaller) == sorted(smaller)
+    for share in shares:
+        taken = {groups[case] for case in share}
+        assert {case for case in cases if groups[case] in taken} == set(share), "a patient wholly or not"
+    assert share_of(cases, groups, 0.25, seed=2) != shares[1]

@@ -7,7 +7,7 @@ import pytest
 from udt_cluster.config.load import load_job
 from udt_cluster.config.text import job_text
 
-JOBS = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
+JOBS = sorted((Path(__file__).parents[3] / "jobs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)

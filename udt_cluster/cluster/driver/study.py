@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,7 @@ def design_of(job: Job, trials: Iterable[Trial], *, dataset: str) -> "Design":
             settings=settings,
             parameters=costs[name].parameters,
             gmac=costs[name].gmac,
+            position=_share(settings),
             skips=skip_levels(job, settings) if about_skips else None,
         )
         for name, settings in arms_of(job).items()
@@ -116,8 +117,14 @@ def design_of(job: Job, trials: Iterable[Trial], *, dataset: str) -> "Design":
         folds=len(job.repeat.folds),
         seeds=job.repeat.seeds,
         group=job.data.group_by or "patient",
+        position_label="share of the training cases",
         margin=section.margin,
     )
+
+
+def _share(settings: Mapping[str, Any]) -> float | None:
+    """The arm's place on a curve of data shares, in a study of them."""
+    return float(settings["train.share"]) if set(settings) == {"train.share"} else None
 
 
 def _keep(scope: Scope, findings: "Findings", table: "ScoreTable") -> None:

@@ -5,6 +5,8 @@ The driver's side is :mod:`udt_cluster.cluster.driver.attempts`.
 
 import hashlib
 import logging
+import math
+import random
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
@@ -225,9 +227,27 @@ def _open_data(plan: RunPlan, job: Job) -> RunData:
 
     store = DataStore.open(Location.parse(plan.store))
     fold = load_splits(Location.parse(plan.splits), store.cases).folds[plan.fold]
-    train = fold.train[: plan.train_cases or None]
+    train = share_of(fold.train, store.cases.groups, job.train.share, seed=job.data.splits.seed)
+    train = train[: plan.train_cases or None]
     validation = fold.validation[: plan.validation_cases or None]
     return RunData(store, normalization_for(job.data, store.info), train, validation)
+
+
+def share_of(cases: tuple[int, ...], groups: Sequence[str], share: float, *, seed: int) -> tuple[int, ...]:
+    """The cases of a share of their groups, in their order.
+
+    Args:
+        cases: Rows of the case table.
+        groups: Of every row.
+        share: Above 0, up to 1: rounded up to whole groups. A smaller share is part of a larger one.
+        seed: Of the order in which groups are taken.
+    """
+    if share == 1:
+        return cases
+    names = sorted({groups[case] for case in cases})
+    random.Random(seed).shuffle(names)
+    taken = set(names[: math.ceil(share * len(names))])
+    return tuple(case for case in cases if groups[case] in taken)
 
 
 def _build(plan: RunPlan, job: Job, store: "DataStore") -> "nn.Module":
