@@ -3,6 +3,7 @@
 from udt_cluster.studies.analyze import analyze
 from udt_cluster.studies.design import Arm, Contrast, Design, Measurement, Metric, SkipGap, metric_named
 from udt_cluster.studies.findings import Findings
+from udt_cluster.studies.join import joined
 from udt_cluster.studies.missing import Missing, find_missing
 from udt_cluster.studies.report import write_report
 from udt_cluster.studies.skips import all_subsets
@@ -24,6 +25,7 @@ __all__ = [
     "all_subsets",
     "analyze",
     "find_missing",
+    "joined",
     "metric_named",
     "read_scores",
     "write_report",

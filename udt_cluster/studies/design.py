@@ -70,6 +70,8 @@ class Arm:
         gmac: 1e9 multiply-adds of a forward pass of one image; 0 where not known.
         position: Its place on an ordered axis, as the share of the training cases; with one for all, a curve is drawn.
         skips: Levels that have a skip connection, 1 = full resolution; None where the study is not about skips.
+        skip_kinds: Kind of skip at each level, level 1 first, "none" or "zero" where there is none. Needed where arms
+            have skips of several kinds: only arms of the reference's kinds then tell what a level contributes.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Arm:
     gmac: float = 0.0
     position: float | None = None
     skips: tuple[int, ...] | None = None
+    skip_kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

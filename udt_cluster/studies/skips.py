@@ -1,5 +1,6 @@
 """What each skip connection contributes: left out of all, alone against none, and averaged over all subsets."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from math import comb
@@ -27,12 +28,35 @@ def skip_contrasts(design: Design) -> list[SkipContrast]:
 
 
 def subsets(design: Design) -> dict[Subset, str]:
-    """The first arm of each set of levels; empty where the study is not about skips."""
+    """The first arm of each set of levels, of those whose skips are of one kind; empty if the study is not about skips.
+
+    Arms of other kinds are left out: all skips of one kind against all but one of another kind is no contribution.
+    """
     found: dict[Subset, str] = {}
+    wanted, absent = _wanted_kinds(design)
     for arm in design.arms:
-        if arm.skips is not None:
+        there = frozenset(arm.skips or ())
+        kinds = dict(enumerate(arm.skip_kinds, start=1))
+        if arm.skips is not None and all(
+            kind == (wanted.get(level, kind) if level in there else absent) for level, kind in kinds.items()
+        ):
             found.setdefault(frozenset(arm.skips), arm.name)
     return found
+
+
+def _wanted_kinds(design: Design) -> tuple[dict[int, str], str]:
+    """The kind at each level: the reference's, else that of most arms; and the way in which most arms leave one out."""
+    reference = design.arm(design.reference)
+    counts: dict[int, Counter[str]] = {level: Counter() for level in LEVELS}
+    absent: Counter[str] = Counter()
+    for arm in (reference, *design.arms):
+        for level, kind in enumerate(arm.skip_kinds, start=1):
+            if level not in (arm.skips or ()):
+                absent[kind] += 1
+            else:
+                counts[level][kind] += len(design.arms) + 1 if arm is reference else 1
+    wanted = {level: found.most_common(1)[0][0] for level, found in counts.items() if found}
+    return wanted, absent.most_common(1)[0][0] if absent else ""
 
 
 def all_subsets(levels: Iterable[int] = LEVELS) -> list[tuple[int, ...]]:

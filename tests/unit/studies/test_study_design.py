@@ -88,3 +88,42 @@ def test_shapley_weights_are_those_of_the_definition() -> None:
         if one.kind == "shapley"
     }
     assert values == {1: pytest.approx(0.5), 2: pytest.approx(0.5), 3: pytest.approx(0), 4: pytest.approx(0)}
+
+
+def kind_design(reference: str, arms: dict[str, tuple[str, ...]]) -> Design:
+    made = tuple(
+        Arm(
+            name=name,
+            skips=tuple(level for level, kind in enumerate(kinds, start=1) if kind not in ("none", "zero")),
+            skip_kinds=kinds,
+        )
+        for name, kinds in arms.items()
+    )
+    return Design(name="s", question="?", arms=made, reference=reference)
+
+
+def test_only_skips_of_the_references_kind_tell_what_a_level_contributes() -> None:
+    arms = {
+        "plain": ("identity",) * 4,
+        "dra": ("dra_channel",) * 4,
+        "dra but 1": ("none", "dra_channel", "dra_channel", "dra_channel"),
+        "plain but 2": ("identity", "none", "identity", "identity"),
+        "dra but 3, zeroed": ("dra_channel", "dra_channel", "zero", "dra_channel"),
+        "nothing": ("none",) * 4,
+        "dra 4": ("none", "none", "none", "dra_channel"),
+    }
+    found = {(one.kind, one.level): one.contrast.pair for one in skip_contrasts(kind_design("dra", arms))}
+    assert found == {("left out", 1): ("dra", "dra but 1"), ("alone", 4): ("dra 4", "nothing")}
+    plain = {(one.kind, one.level): one.contrast.pair for one in skip_contrasts(kind_design("plain", arms))}
+    assert plain == {("left out", 2): ("plain", "plain but 2")}
+
+
+def test_a_reference_without_skips_leaves_the_kind_to_most_arms() -> None:
+    arms = {
+        "nothing": ("none",) * 4,
+        "plain 1": ("identity", "none", "none", "none"),
+        "dra 1": ("dra_channel", "none", "none", "none"),
+        "dra 1 too": ("dra_channel", "none", "none", "dra_channel"),
+    }
+    found = [one.contrast.pair for one in skip_contrasts(kind_design("nothing", arms))]
+    assert found == [("dra 1", "nothing")]

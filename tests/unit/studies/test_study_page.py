@@ -1,6 +1,8 @@
 """The report of a study: a page that needs nothing else, figures with their data, tables."""
 
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +25,7 @@ from udt_cluster.studies.gallery import file_name, study_figures
 from udt_cluster.studies.page import render
 
 NASTY = '<script>alert("x")</script> & $\\alpha$'
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -208,3 +211,16 @@ def test_too_few_cases_are_a_warning_and_no_difference_is_a_note() -> None:
 def test_file_names_are_plain() -> None:
     assert file_name("ISIC 2018/β") == "isic-2018"
     assert file_name("../") == "unnamed"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_opens_the_page_without_a_complaint(everything: Findings, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    page = tmp_path / "study.html"
+    page.write_text(render(everything), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--dump-dom"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [CHROMIUM, *options, profile, page.as_uri()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert [line for line in ran.stderr.splitlines() if "CONSOLE" in line] == []
+    assert ran.stdout.count("<svg") == len(study_figures(everything))
