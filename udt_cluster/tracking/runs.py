@@ -180,12 +180,19 @@ class Tracker:
             else:
                 client.set_terminated(run_id, status)
 
-    def finish_tree(self, run_id: str, status: Status) -> None:
-        """End a run and those of its children that have not ended, each with this status."""
+    def finish_tree(self, run_id: str, status: Status, *, again: bool = False) -> None:
+        """End a run and those of its children that have not ended, each with this status.
+
+        Args:
+            run_id: The parent.
+            status: How they ended.
+            again: Also those that ended otherwise: as lost, when they have been taken up again since.
+        """
         for child in self.list_runs(parent_id=run_id):
-            if child.end_time is None:
+            if child.end_time is None or (again and child.status != status):
                 self.finish(child.run_id, status)
-        self.finish(run_id, status)
+        if not again or self.run(run_id).status != status:
+            self.finish(run_id, status)
 
     def end_stale(self, run_id: str, status: Status, *, seconds: float = _STALE_SECONDS) -> EndedRuns:
         """End a run and its children as far as they are RUNNING: what ran them has gone.

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from udt_cluster.cluster.driver.elastic import need_of_worker
 from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("udt_cluster")
 _ONLY_FOR_RESUMING = ("checkpoints", "model")
+_STATE_TAG = "trial_state"
 
 
 @dataclass(frozen=True)
@@ -200,17 +201,23 @@ class TrialDesk:
         if trial.score is not None:
             metrics = {self._manner.metric: trial.score, "epochs": trial.epochs, "seconds": trial.seconds}
             tracker.log_metrics(trial.run_id, metrics)
-        tracker.set_tags(trial.run_id, {"trial_state": trial.state, "trial_message": trial.message[:500]})
-        tracker.finish_tree(trial.run_id, "FAILED" if trial.state in ("failed", "diverged") else "FINISHED")
+        tracker.set_tags(trial.run_id, {_STATE_TAG: trial.state, "trial_message": trial.message[:500]})
+        tracker.finish_tree(trial.run_id, _status(trial))
 
     def close(self) -> None:
-        """Tell MLflow of what it did not hear, now that there is time to wait for it."""
+        """Tell MLflow what it did not hear, now that there is time to wait for it and nobody writes any more."""
+        tracker = self._scope.tracker
         for trial in self.sweep.trials:
-            if trial.has_ended and not self._is_told(trial):
-                self._finish_run(trial, self._scope.tracker)
+            if trial.has_ended:
+                if not trial.run_id or tracker.run(trial.run_id).tags.get(_STATE_TAG) != trial.state:
+                    self._finish_run(trial, tracker)
+                    trial = next(known for known in self.sweep.trials if known.number == trial.number)
+                # A fold's last metrics may come after the verdict, and a lost driver's runs were ended as failed.
+                tracker.finish_tree(trial.run_id, _status(trial), again=True)
 
-    def _is_told(self, trial: Trial) -> bool:
-        return bool(trial.run_id) and self._scope.tracker.run(trial.run_id).end_time is not None
+
+def _status(trial: Trial) -> Literal["FINISHED", "FAILED"]:
+    return "FAILED" if trial.state in ("failed", "diverged") else "FINISHED"
 
 
 def cost_on(prepared: PreparedData) -> "Cost":
