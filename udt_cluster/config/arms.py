@@ -1,5 +1,6 @@
 """The arms of a study: those that are written down, and every combination of what it varies."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -7,13 +8,16 @@ from pydantic import ValidationError
 
 from udt_cluster.config.expressions import Constraint
 from udt_cluster.config.problems import flow
+from udt_cluster.config.section import NAME_PATTERN
 from udt_cluster.config.spaces import LEVELS, SKIPS, Point, all_points, count_points, settings_at
 
 if TYPE_CHECKING:
+    from udt_cluster.config.data import DataConfig
     from udt_cluster.config.job import Job
     from udt_cluster.config.study import StudyConfig
 
 MOST_ARMS = 500
+DATASET_NAME = re.compile(NAME_PATTERN)
 
 
 def arms_of(job: "Job") -> dict[str, dict[str, Any]]:
@@ -33,6 +37,22 @@ def arms_of(job: "Job") -> dict[str, dict[str, Any]]:
             continue
         found[_name(point, settings)] = settings
     return found
+
+
+def datasets_of(job: "Job") -> dict[str, "DataConfig"]:
+    """The data sets of a study by name, the job's own first."""
+    assert job.study is not None, "a job without a study"
+    return {job.data.dataset: job.data, **job.study.datasets}
+
+
+def arm_job(job: "Job", settings: Mapping[str, Any], dataset: str = "") -> "Job":
+    """What is trained for an arm on a data set; on the job's own where none is named.
+
+    Raises:
+        ValidationError: such a job cannot be.
+    """
+    on = job.with_data(datasets_of(job)[dataset]) if dataset not in ("", job.data.dataset) else job
+    return on.with_settings(settings)
 
 
 def skip_levels(job: "Job", settings: Mapping[str, Any]) -> tuple[int, ...]:
@@ -65,7 +85,7 @@ def faults(job: "Job") -> Iterator[str]:
     """Everything that is wrong with the study of a job; a sentence each, which begins with the field."""
     if job.study is None:
         return
-    known = [*_wrong_settings(job, job.study), *_wrong_spaces(job, job.study)]
+    known = [*_wrong_settings(job, job.study), *_wrong_spaces(job, job.study), *_wrong_datasets(job, job.study)]
     yield from known
     yield from _beside_a_study(job)
     if not known:
@@ -105,6 +125,20 @@ def _wrong_spaces(job: "Job", study: "StudyConfig") -> Iterator[str]:
             Constraint(text)
         except ValueError as error:
             yield f"study.constraints: {text!r}: {error}"
+
+
+def _wrong_datasets(job: "Job", study: "StudyConfig") -> Iterator[str]:
+    for name, data in study.datasets.items():
+        if name == job.data.dataset:
+            yield f"study.datasets.{name}: the job's own data set has this name (data.name); give one of them another"
+        elif not DATASET_NAME.fullmatch(name):
+            yield f"study.datasets.{name}: a name has lower-case letters, digits and dashes"
+        else:
+            try:
+                job.with_data(data)
+            except ValidationError as error:
+                reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+                yield f"study.datasets.{name}: {reason}"
 
 
 def _wrong_names(job: "Job", study: "StudyConfig") -> Iterator[str]:

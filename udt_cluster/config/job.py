@@ -153,6 +153,16 @@ class Job(Section):
             values[section] = values[section] | {field: value}
         return type(self).model_validate_json(json.dumps(values))
 
+    def with_data(self, data: DataConfig) -> Self:
+        """The job on another data set, without its study.
+
+        Raises:
+            ValidationError: such a job cannot be.
+        """
+        values = self.model_dump(mode="json", by_alias=True)
+        values |= {"data": data.model_dump(mode="json", by_alias=True), "study": None, "stages": WITHOUT_SWEEP}
+        return type(self).model_validate_json(json.dumps(values))
+
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of :meth:`to_json`."""

@@ -268,8 +268,13 @@ def _without(values: dict[str, JSON], aside: set[FieldPath]) -> dict[str, JSON]:
 def _with_absolute_paths(document: Document, folder: Path) -> dict[str, JSON]:
     """A worker runs in another folder: every path is made absolute, from where its writer saw it."""
     values = document.values
-    for name, is_path in _PATHS.items():
-        path: FieldPath = tuple(name.split("."))
+    sources = _value_at(values, ("study", "datasets"))
+    of_studies = (
+        {("study", "datasets", name, "source"): _PATHS["data.source"] for name in sources or {}}
+        if isinstance(sources, dict)
+        else {}
+    )
+    for path, is_path in [*((tuple(name.split(".")), test) for name, test in _PATHS.items()), *of_studies.items()]:
         text = _value_at(values, path)
         if isinstance(text, str) and is_path(text):
             in_file = _place_of(path, document.places).line is not None

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, field_validator
 
+from udt_cluster.config.data import DataConfig
 from udt_cluster.config.section import Section
 from udt_cluster.config.tune import Space
 
@@ -20,6 +21,8 @@ class StudyConfig(Section):
     """Configurations by name, each what it changes in the job (`plain: {model.architecture: unet}`, `as it is: {}`)."""
     vary: dict[str, Space] = Field(default_factory=dict)
     """Further arms: every combination of these values, named by them (`model.num_heads: {choice: [1, 2, 4]}`)."""
+    datasets: dict[str, DataConfig] = Field(default_factory=dict)
+    """Further data sets by name, each a section like `data`; every arm is trained and scored on each of them, too."""
     reference: str
     """The arm that the others are compared with."""
     comparisons: tuple[tuple[str, str], ...] = ()

@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
 
-from udt_cluster.config.arms import arms_of
+from udt_cluster.config.arms import arm_job, arms_of, datasets_of
 from udt_cluster.config.expressions import Constraint
 from udt_cluster.config.job import Job
 from udt_cluster.config.spaces import Dimension, all_points, count_points, dimensions, random_point, settings_at
@@ -144,16 +144,22 @@ class Proposer:
                 yield _frozen(trial, self._dimensions)
 
 
-def arm_proposals(job: Job, cost: Cost) -> list[Proposal]:
-    """The arms of a job's study, in order; of those that it varies the ones that meet its constraints."""
+def arm_proposals(job: Job, costs: Mapping[str, Cost]) -> list[Proposal]:
+    """The arms of a job's study on each of its data sets, in order; of what it varies those that meet its constraints.
+
+    Args:
+        job: With its section `study`.
+        costs: Of a network on each data set, by name.
+    """
     assert job.study is not None, "a job without a study"
     constraints, found = [Constraint(text) for text in job.study.constraints], []
-    for name, settings in arms_of(job).items():
-        arm = job.with_settings(settings)
-        parameters, gmac = cost(arm)
-        values = {"parameters": parameters, "gmac": gmac, **_fields(arm)}
-        if name in job.study.arms or all(constraint.holds(values) for constraint in constraints):
-            found.append(Proposal({"arm": name}, settings, parameters, gmac))
+    for dataset in datasets_of(job):
+        for name, settings in arms_of(job).items():
+            arm = arm_job(job, settings, dataset)
+            parameters, gmac = costs[dataset](arm)
+            values = {"parameters": parameters, "gmac": gmac, **_fields(arm)}
+            if name in job.study.arms or all(constraint.holds(values) for constraint in constraints):
+                found.append(Proposal({"arm": name, "dataset": dataset}, settings, parameters, gmac))
     return found
 
 

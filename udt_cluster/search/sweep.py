@@ -3,7 +3,7 @@
 It knows neither Ray nor storage: trials are run by somebody else, and every change is given to `keep`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -71,11 +71,11 @@ class Course:
         return cls(Proposer(job, cost).propose, pairs, rungs, partial(goes_on, tune), tune.budget)
 
     @classmethod
-    def of_study(cls, job: Job, cost: Cost) -> "Course":
-        """That of a job's section `study`: every arm, each to its end."""
+    def of_study(cls, job: Job, costs: Mapping[str, Cost]) -> "Course":
+        """That of a job's section `study`: every arm on every data set, each to its end."""
         assert job.study is not None, "a job without a study"
         pairs = tuple((fold, seed) for seed in job.repeat.seeds for fold in job.repeat.folds)
-        proposals = arm_proposals(job, cost)
+        proposals = arm_proposals(job, costs)
 
         def propose(number: int, trials: Sequence[Trial]) -> Proposal | None:
             return proposals[number] if number < len(proposals) else None

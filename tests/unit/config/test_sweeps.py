@@ -6,6 +6,7 @@ from textwrap import dedent, indent
 
 import pytest
 
+from udt_cluster.config.arms import arm_job, arms_of, datasets_of, is_about_skips, skip_levels
 from udt_cluster.config.expressions import Constraint
 from udt_cluster.config.job import STAGES, Job
 from udt_cluster.config.load import check_job
@@ -208,3 +209,80 @@ def test_what_is_no_comparison_is_refused(text: str) -> None:
 
 def test_text_cannot_be_made_long() -> None:
     assert not Constraint("'a' * 1000000000000 == 3").holds({})
+
+
+STUDY = """\
+question: Which skips are needed here?
+reference: all
+arms: {all: {}, none: {model.skips: [none, none, none, none]}}
+"""
+
+
+def study(folder: Path, text: str) -> Job | str:
+    """The job, or what is wrong with it, a line each."""
+    path = folder / "study.yaml"
+    path.write_text(f"{HEAD}model: {{architecture: unet}}\nstudy:\n{indent(dedent(text), '  ')}\n")
+    found = check_job(path)
+    return found if isinstance(found, Job) else "\n".join(map(str, found)).replace(f"{folder}/", "")
+
+
+def test_a_study_prepares_and_asks(tmp_path: Path) -> None:
+    job = study(tmp_path, STUDY)
+    assert isinstance(job, Job), job
+    assert job.stages == ("prepare", "study")
+    assert list(arms_of(job)) == ["all", "none"]
+    assert [skip_levels(job, settings) for settings in arms_of(job).values()] == [(1, 2, 3, 4), ()]
+    assert is_about_skips(job)
+    assert Job.from_json(job.to_json()) == job
+
+
+def test_a_study_names_its_arms_by_what_they_change(tmp_path: Path) -> None:
+    text = """\
+        question: Which skips are needed here?
+        reference: skips all
+        vary:
+          model.skips: {subsets: true}
+    """
+    job = study(tmp_path, text)
+    assert isinstance(job, Job), job
+    names = list(arms_of(job))
+    assert len(names) == 16
+    assert names[:3] == ["skips all", "skips 1+2+3", "skips 1+2+4"]
+    assert names[-1] == "skips none"
+
+
+def test_a_study_may_have_more_data_sets(tmp_path: Path) -> None:
+    more = "datasets:\n  lesions: {source: isic, adapter: isic2018, group_by: case, size: [64, 64]}\n"
+    job = study(tmp_path, f"{STUDY}\n{more}")
+    assert isinstance(job, Job), job
+    assert list(datasets_of(job)) == ["glas", "lesions"]
+    arm = arm_job(job, {"model.skips": ["none"] * 4}, "lesions")
+    assert (arm.data.size, arm.model.skip_kinds, arm.study) == ((64, 64), ("none",) * 4, None)
+    assert arm.data.source == str(tmp_path / "isic"), "a path in a job file is seen from there"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("here?", "here", "study.yaml:5: study.question: a question ends with a question mark"),
+        ("reference: all", "reference: full", "study.reference: there is no arm 'full'; the arms: all, none"),
+        ("all: {}", "all: {model.depth: 3}", "study.arms.all: model.depth: is no field that can be searched"),
+        ("all: {}", "all: {model.skips: [dat, dat, dat, dat]}", "study.arms.all: cannot be built: .*no transformer"),
+        ("{all: {}, ", "{", "a study compares at least two arms, this one has 1"),
+        ("reference", "comparisons: [[all, some]]\nreference", "study.comparisons: there is no arm 'some'"),
+        ("reference", "comparisons: [[all, all]]\nreference", "'all' is compared with itself"),
+        ("reference", "vary: {train.lr: {log: [0.1, 1]}}\nreference", "no end of values; write choice"),
+        (
+            "reference",
+            "datasets: {glas: {source: a, adapter: acdc}}\nreference",
+            "the job's own data set has this name",
+        ),
+        ("reference", "datasets: {x: {source: a, adapter: nothing}}\nreference", "adapter"),
+        ("reference", "datasets: {x: {source: a, adapter: nifti}}\nreference", "study.datasets.x: data.group_by: "),
+    ],
+)
+def test_a_study_that_cannot_be_meant_is_refused(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    assert STUDY.count(old) >= 1
+    found = study(tmp_path, STUDY.replace(old, new, 1))
+    assert isinstance(found, str), "it was taken"
+    assert re.search(sentence, found), found

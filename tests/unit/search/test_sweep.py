@@ -251,9 +251,8 @@ def test_a_study_trains_every_arm_on_every_fold_and_seed() -> None:
         "reference": "skips all",
     }
     values = {**BASE, "study": section, "repeat": {"folds": [0, 1], "seeds": [1, 2]}}
-    course = Course.of_study(
-        Job.model_validate(values), lambda job: (1, 4.0 if job.model.skip_kinds[0] == "none" else 6)
-    )
+    cost = {"glas": lambda job: (1, 4.0 if job.model.skip_kinds[0] == "none" else 6.0)}
+    course = Course.of_study(Job.model_validate(values), cost)
     proposals = [course.propose(number, []) for number in range(20)]
     arms = [proposal.point["arm"] for proposal in proposals if proposal]
     subsets = ["2+3+4", "2+3", "2+4", "2", "3+4", "3", "4", "none"]

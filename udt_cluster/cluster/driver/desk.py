@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ from udt_cluster.cluster.driver.elastic import need_of_worker
 from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope
 from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import now
+from udt_cluster.config.arms import arm_job
 from udt_cluster.config.job import Job
 from udt_cluster.errors import UdtError
 from udt_cluster.search.trials import Trial
@@ -45,8 +46,18 @@ class Manner:
     most: int | None = None
 
 
-def run_trials(scope: Scope, prepared: PreparedData, course: "Course", manner: Manner, say: Say) -> "Sweep":
-    """Run all that the course proposes; go on with what an earlier life of the job has begun."""
+def run_trials(
+    scope: Scope, prepared: Mapping[str, PreparedData], course: "Course", manner: Manner, say: Say
+) -> "Sweep":
+    """Run all that the course proposes; go on with what an earlier life of the job has begun.
+
+    Args:
+        scope: The job.
+        prepared: Its data sets by name, its own first.
+        course: What the trials go by.
+        manner: How they are run.
+        say: Told of each.
+    """
     from udt_cluster.cluster.driver import trials
 
     desk = TrialDesk(scope, prepared, course, manner, say)
@@ -72,7 +83,9 @@ def short(value: Any) -> str:
 class TrialDesk:
     """Begins trials, hears what they say, and keeps what is known of them, in storage and in MLflow."""
 
-    def __init__(self, scope: Scope, prepared: PreparedData, course: "Course", manner: Manner, say: Say) -> None:
+    def __init__(
+        self, scope: Scope, prepared: Mapping[str, PreparedData], course: "Course", manner: Manner, say: Say
+    ) -> None:
         from udt_cluster.search.sweep import Sweep
 
         self._scope, self._prepared, self._course, self._manner, self._say = scope, prepared, course, manner, say
@@ -112,13 +125,15 @@ class TrialDesk:
         """The trial's run in MLflow; nothing where MLflow is away: the folds are kept under the job's run then."""
         from udt_cluster.tracking.runs import ChildRun
 
-        tags = {"job": self._scope.record.id, self._manner.what: trial.point.get("arm", trial.number)}
+        named = {key: trial.point[key] for key in ("arm", "dataset") if key in trial.point}
+        tags = {"job": self._scope.record.id, "trial": trial.number, **named}
         params = {**trial.settings, "parameters": trial.parameters, "gmac": trial.gmac}
         child = ChildRun(self._scope.meta.run_id, self._name(trial), tags=tags, params=params)
         return _unless_away(lambda: self._tracker.start(child)) or ""
 
     def _called(self, trial: Trial) -> str:
-        return f"{self._manner.what} {trial.point.get('arm', trial.number)}"
+        on = f" on {trial.point['dataset']}" if len(self._prepared) > 1 else ""
+        return f"{self._manner.what} {trial.point.get('arm', trial.number)}{on}"
 
     def _name(self, trial: Trial) -> str:
         return f"{self._scope.record.id}-t{trial.number:04d}"
@@ -126,7 +141,8 @@ class TrialDesk:
     def _plan(self, trial: Trial) -> "TrialPlan":
         from udt_cluster.cluster.worker.trial import TrialPlan
 
-        job = self._scope.job.with_settings(trial.settings)
+        job, dataset = self._scope.job, str(trial.point.get("dataset", ""))
+        job = arm_job(job, trial.settings, dataset) if dataset else job.with_settings(trial.settings)
         return TrialPlan(
             number=trial.number,
             runs=tuple(self._run(trial, job, index) for index in range(len(self._course.pairs))),
@@ -139,6 +155,8 @@ class TrialDesk:
 
     def _run(self, trial: Trial, job: Job, index: int) -> RunPlan:
         fold, seed = self._course.pairs[index]
+        first = next(iter(self._prepared))
+        prepared = self._prepared[str(trial.point.get("dataset", first))]
         return RunPlan(
             storage=self._scope.storage.uri,
             job_id=self._scope.record.id,
@@ -147,8 +165,8 @@ class TrialDesk:
             seed=seed,
             number=index + 1,
             total=len(self._course.pairs),
-            store=self._prepared.store.uri,
-            splits=self._prepared.splits.uri,
+            store=prepared.store.uri,
+            splits=prepared.splits.uri,
             tracking=self._scope.tracker.uri,
             run_id="",
             parent_id=trial.run_id or self._scope.meta.run_id,

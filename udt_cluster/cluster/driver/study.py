@@ -3,14 +3,14 @@
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster.driver.desk import Manner, cost_on, run_trials
-from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope
+from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope, prepare
 from udt_cluster.cluster.plan import scratch_folder
 from udt_cluster.cluster.record import JobRecord
-from udt_cluster.config.arms import arms_of, is_about_skips, skip_levels
+from udt_cluster.config.arms import arms_of, datasets_of, is_about_skips, skip_levels
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError
 from udt_cluster.search.trials import Trial
@@ -43,10 +43,11 @@ def study(scope: Scope, prepared: PreparedData, say: Say) -> Answered:
     """
     from udt_cluster.search.sweep import Course
 
-    course = Course.of_study(scope.job, cost_on(prepared))
+    data = _all_prepared(scope, prepared, say)
+    course = Course.of_study(scope.job, {name: cost_on(one) for name, one in data.items()})
     manner = Manner(_TRAINED_BY, what="arm", scores=True)
-    trials = run_trials(scope, prepared, course, manner, say).trials
-    findings, table = analyse(scope.record, scope.job, trials, dataset=str(prepared.facts_["dataset"]))
+    trials = run_trials(scope, data, course, manner, say).trials
+    findings, table = analyse(scope.record, scope.job, trials)
     _keep(scope, findings, table)
     for sentence in findings.conclusion:
         say(sentence)
@@ -54,14 +55,24 @@ def study(scope: Scope, prepared: PreparedData, say: Say) -> Answered:
     return Answered({"conclusion": list(findings.conclusion), "arms": len(trials), "runs": scored})
 
 
-def analyse(record: JobRecord, job: Job, trials: Iterable[Trial], *, dataset: str) -> "tuple[Findings, ScoreTable]":
+def _all_prepared(scope: Scope, prepared: PreparedData, say: Say) -> dict[str, PreparedData]:
+    """The study's data sets by name; those beside the job's own are brought into storage now."""
+    found = {scope.job.data.dataset: prepared}
+    for name, data in list(datasets_of(scope.job).items())[1:]:
+        meta = replace(scope.meta, data_version="", group_by="", warnings=())
+        found[name] = prepare(replace(scope, job=scope.job.with_data(data), meta=meta, life=None), say)
+    own = {"data_version": prepared.facts_["version"], "split_hash": prepared.facts_["split_hash"]}
+    scope.tracker.set_tags(scope.meta.run_id, own)  # each preparation has set its own
+    return found
+
+
+def analyse(record: JobRecord, job: Job, trials: Iterable[Trial]) -> "tuple[Findings, ScoreTable]":
     """The answer from the scores that there are; what is missing is said in it.
 
     Args:
         record: Where the scores lie.
         job: With its section `study`.
         trials: Its arms, as far as they have come.
-        dataset: Name of the data set.
 
     Raises:
         JobFailedError: no run has been scored.
@@ -69,30 +80,31 @@ def analyse(record: JobRecord, job: Job, trials: Iterable[Trial], *, dataset: st
     from udt_cluster.studies import ScoreTable, analyze
 
     arms = list(trials)
-    table = ScoreTable.from_files(_files(record, arms, dataset))
+    table = ScoreTable.from_files(_files(record, arms))
     if not table.rows:
         told = [f"{trial.point.get('arm')}: {trial.message}" for trial in arms if trial.message]
         raise JobFailedError("no arm has been scored", told[:8])
-    return analyze(table, design_of(job, arms, dataset=dataset)), table
+    return analyze(table, design_of(job, arms)), table
 
 
-def _files(record: JobRecord, arms: Iterable[Trial], dataset: str) -> "Iterator[ScoreFile]":
+def _files(record: JobRecord, arms: Iterable[Trial]) -> "Iterator[ScoreFile]":
     from udt_cluster.studies import RunKey, ScoreFile
 
     for arm in arms:
         for run in arm.runs:
             place = record.runs / run.run / "scores" / "validation" / "per_case.csv"
-            key = RunKey(dataset=dataset, arm=str(arm.point["arm"]), fold=run.fold, seed=run.seed)
+            names = {"dataset": str(arm.point["dataset"]), "arm": str(arm.point["arm"])}
+            key = RunKey(**names, fold=run.fold, seed=run.seed)
             yield ScoreFile(run=key, location=place)
 
 
-def design_of(job: Job, trials: Iterable[Trial], *, dataset: str) -> "Design":
+def design_of(job: Job, trials: Iterable[Trial]) -> "Design":
     """The section `study` as the analysis takes it."""
     from udt_cluster.studies import Arm, Contrast, Design
 
     section = job.study
     assert section is not None, "a job without a study"
-    costs = {str(trial.point["arm"]): trial for trial in trials}
+    costs = {str(trial.point["arm"]): trial for trial in sorted(trials, key=lambda trial: -trial.number)}
     about_skips = is_about_skips(job)
     arms = tuple(
         Arm(
@@ -102,6 +114,7 @@ def design_of(job: Job, trials: Iterable[Trial], *, dataset: str) -> "Design":
             gmac=costs[name].gmac,
             position=_share(settings),
             skips=skip_levels(job, settings) if about_skips else None,
+            skip_kinds=job.with_settings(settings).model.skip_kinds if about_skips else (),
         )
         for name, settings in arms_of(job).items()
         if name in costs
@@ -113,10 +126,10 @@ def design_of(job: Job, trials: Iterable[Trial], *, dataset: str) -> "Design":
         reference=section.reference,
         metrics=job.evaluate.metrics,
         comparisons=tuple(Contrast.between(first, second) for first, second in section.comparisons),
-        datasets=(dataset,),
+        datasets=tuple(datasets_of(job)),
         folds=len(job.repeat.folds),
         seeds=job.repeat.seeds,
-        group=job.data.group_by or "patient",
+        group="patient" if all(data.group_by != "case" for data in datasets_of(job).values()) else "case",
         position_label="share of the training cases",
         margin=section.margin,
     )

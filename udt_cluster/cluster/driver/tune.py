@@ -58,7 +58,7 @@ def tune(scope: Scope, prepared: PreparedData, say: Say) -> Tuned:
     say(f"sweep: {section.searcher}, {section.scheduler}")
     course = Course.of_sweep(scope.job, cost_on(prepared))
     manner = Manner(section.metric, most=section.concurrency)
-    return _concluded(scope, run_trials(scope, prepared, course, manner, say), say)
+    return _concluded(scope, run_trials(scope, {scope.job.data.dataset: prepared}, course, manner, say), say)
 
 
 def _concluded(scope: Scope, sweep: "Sweep", say: Say) -> Tuned:
