@@ -125,6 +125,11 @@ class Findings:
             said.append("one case alone cannot be given the skips of another: nothing was shuffled")
         elif any(not member.donors.other_groups for member in self.members):
             said.append("one group has more than half of the cases: shuffled skips may come from the same patient")
+        if len(self.members) > 1:
+            said.append(
+                f"the model is an ensemble of {len(self.members)} networks: each is measured alone, on its own cases; "
+                "pictures, channels and maps on the page are of the first"
+            )
         if not any(member.kinds for member in self.members):
             said.append("this network has no skip: there is nothing to zero or to shuffle")
         if head_merge == "released" and heads > 1:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.factories import make_store
 from udt_cluster.config.job import ModelConfig
 from udt_cluster.data import DataStore, Normalization
+from udt_cluster.data.geometry import with_neighbours
 from udt_cluster.evaluation import ModelSpec, SegmentationModel
 from udt_cluster.models import build_model, output_channels
 
@@ -61,16 +62,23 @@ def model() -> Callable[..., SegmentationModel]:
     """A model for a store."""
 
     def make(
-        store: DataStore, architecture: str = "udtransnet", *, seeds: tuple[int, ...] = (0,), **settings: Any
+        store: DataStore,
+        architecture: str = "udtransnet",
+        *,
+        seeds: tuple[int, ...] = (0,),
+        context_slices: int = 0,
+        **settings: Any,
     ) -> SegmentationModel:
         small = SMALL if architecture == "udtransnet" else {}
         config = ModelConfig(architecture=architecture, **{**small, **settings})
         info = store.info
         normalization = Normalization.from_fingerprint("auto", info.fingerprint, info.dtype)
+        normalization = normalization.with_context(context_slices)
         spec = ModelSpec.for_store(config, info, normalization=normalization)
         classes = len(info.class_names)
-        images = normalization(torch.from_numpy(store.read_samples(0, store.num_samples)[0].astype("float32")))
-        sizes = {"channels": info.channels, "num_classes": classes}
+        samples = torch.from_numpy(store.read_samples(0, store.num_samples)[0].astype("float32"))
+        images = normalization(with_neighbours(samples, context_slices))
+        sizes = {"channels": spec.in_channels, "num_classes": classes}
         networks = [make_network(config, **sizes, seed=seed, images=images) for seed in seeds]
         return SegmentationModel(spec, networks)
 

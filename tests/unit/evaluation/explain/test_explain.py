@@ -108,6 +108,7 @@ def test_members_of_an_ensemble_have_cases_of_their_own(model: MODEL, store: STO
         *(("1", f"case-0{n}") for n in (3, 4)),
     }
     assert (report["members"], report["cases"]) == (2, 5)
+    assert any("ensemble of 2 networks" in warning for warning in report["warnings"])
     single = SegmentationModel(ensemble.spec, ensemble.networks[1:])
     alone = explain(single, made, [[3, 4]], output=tmp_path / "alone", settings=NO_PICTURES)
     mine = [row["drop"] for row in table(tmp_path / "alone" / "zeroed.csv")]
@@ -204,7 +205,7 @@ def test_a_full_folder_is_not_written_to(model: MODEL, store: STORE, tmp_path: P
 
 
 def row(low: float | None, high: float | None) -> dict[str, float | None]:
-    return {"drop_low": low, "drop_high": high}
+    return {"drop": ((low or 0) + (high or 0)) / 2, "drop_low": low, "drop_high": high}
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,7 @@ def row(low: float | None, high: float | None) -> dict[str, float | None]:
         (row(-0.1, 0.2), row(0.1, 0.3), "leads astray"),
         (row(-0.2, -0.1), row(-0.1, 0.1), "better"),
         (row(-0.1, 0.1), row(-0.1, 0.1), "no effect shown"),
+        (row(0.001, 0.003), row(-0.003, -0.001), "no effect shown"),
         (row(None, None), row(0.1, 0.3), "too few groups"),
         (row(0.1, 0.2), None, "too few groups"),
     ],
@@ -237,6 +239,7 @@ def test_drawn_cases_are_the_worst_the_best_and_between() -> None:
 
 def test_signs_are_real_minus_signs() -> None:
     assert (signed(-0.25), signed(0.5), signed(float("nan"))) == ("\u22120.250", "+0.500", "undefined")
+    assert signed(-0.0001) == signed(0.0) == "0.000"
 
 
 def test_the_network_is_drawn_without_any_skip() -> None:

@@ -55,16 +55,18 @@ def dice_with(model: SegmentationModel, store: DataStore, case: int, forward: Ca
 
 
 @pytest.mark.parametrize(
-    ("architecture", "skips"),
+    ("architecture", "skips", "context_slices"),
     [
-        ("udtransnet", ("dra_channel", "dra_spatial", "identity", "dat")),
-        ("unet", ("identity", "none", "zero", "identity")),
-        ("r34_unet", ("identity",) * 4),
+        ("udtransnet", ("dra_channel", "dra_spatial", "identity", "dat"), 0),
+        ("unet", ("identity", "none", "zero", "identity"), 1),
+        ("r34_unet", ("identity",) * 4, 0),
     ],
 )
-def test_the_intact_network_scores_as_it_does_elsewhere(model: MODEL, store: STORE, architecture, skips) -> None:
+def test_the_intact_network_scores_as_it_does_elsewhere(
+    model: MODEL, store: STORE, architecture: str, skips: tuple[str, ...], context_slices: int
+) -> None:
     made = store(slices=(1, 3), channels=3, num_classes=3)
-    one = model(made, architecture, skips=skips)
+    one = model(made, architecture, skips=skips, context_slices=context_slices)
     found = measured(one, made, [0, 1])
     for case in (0, 1):
         wanted = dice_with(one, made, case, one.networks[0])
