@@ -24,6 +24,7 @@ from udt_cluster.evaluation.explain.pictures import (
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _MORE_CSS = """
 figure { margin: 0 0 14px; } figure.card img { width: 100%; border-radius: 6px; display: block; background: #fff; }
+figure.card img { padding: 6px; } .card + h3 { margin-top: 18px; }
 figure.narrow img { max-width: 560px; margin: 0 auto; } figcaption { font-size: 13px;
   max-width: 84ch; margin-top: 8px; }
 .notes { margin: 16px 0 0; padding: 10px 14px 10px 32px; border-radius: 10px; } .scroll { overflow-x: auto; }
