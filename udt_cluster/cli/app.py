@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from udt_cluster import __version__
-from udt_cluster.cli import data, explain, files, jobs, models, servers, sources, target, tune, verify
+from udt_cluster.cli import data, explain, files, jobs, models, plan, servers, sources, target, tune, verify
 from udt_cluster.cli.following import LeftError
 from udt_cluster.cli.output import coloured, say, show, show_json
 from udt_cluster.errors import INTERRUPTED_EXIT_CODE, UdtError, UsageError
@@ -44,7 +44,7 @@ def root(
     """
 
 
-for _verbs in (files, jobs, verify, explain, servers):
+for _verbs in (files, plan, jobs, verify, explain, servers):
     _verbs.register(app)
 sources.register(data.app)
 app.add_typer(data.app, name="data")
