@@ -1,19 +1,20 @@
 """What a job would train, and what of it early stopping is expected to leave: pure arithmetic before anything runs."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from udt_cluster.config.job import Job
 from udt_cluster.config.tune import TuneConfig
 from udt_cluster.search.proposals import Cost, Proposal
-from udt_cluster.search.rungs import Rungs
+from udt_cluster.search.rungs import Rungs, goes_on
 from udt_cluster.search.sweep import Course
 from udt_cluster.search.trials import Trial
 
 _LISTED = 200
 """Trials that are looked at; of more, their mean cost stands for the rest."""
-_LEAST_OTHERS = 4
+_GAMES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,10 @@ def _planned(name: str, proposal: Proposal, runs: int) -> Planned:
 
 
 def expected_epochs(tune: TuneConfig, rungs: Rungs, *, trials: int, epochs: int) -> float:
-    """Epochs of a trial in the mean, when which of them are good is chance.
+    """Epochs of a trial in the mean, when chance says how good it is and it is as good at every rung.
+
+    Played through, for the trials that come late to a rung are better than those before: the formula for independent
+    rungs is wrong by half.
 
     Args:
         tune: The sweep.
@@ -133,23 +137,22 @@ def expected_epochs(tune: TuneConfig, rungs: Rungs, *, trials: int, epochs: int)
         trials: How many there are.
         epochs: Of one run.
     """
-    steps = [*rungs.epochs, epochs]
-    lengths = [after - before for before, after in zip([0, *steps], steps, strict=False)] + [epochs] * (rungs.runs - 1)
-    arriving, total = float(trials), 0.0
-    for length in lengths:
-        total += arriving * length
-        arriving = _passing(tune, arriving)
-    return total / max(1, trials)
+    ends = [*rungs.epochs, *(epochs * run for run in range(1, rungs.runs + 1))]
+    lengths = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    dice, played = random.Random(0), min(trials, _LISTED)
+    spent = sum(_played(tune, lengths, [dice.random() for _ in range(played)]) for _ in range(_GAMES))
+    return spent / _GAMES / max(1, played)
 
 
-def _passing(tune: TuneConfig, arriving: float) -> float:
-    """How many of so many go on: the i-th to arrive is among the best with the chance of any of the first i."""
-    if tune.scheduler == "fifo":
-        return arriving
-    passing = 0.0
-    for place in range(1, round(arriving) + 1):
-        if tune.scheduler == "median":
-            passing += 1.0 if place <= _LEAST_OTHERS else 0.5
-        else:
-            passing += max(1, place // tune.reduction) / place
-    return passing
+def _played(tune: TuneConfig, lengths: Sequence[int], merits: Sequence[float]) -> int:
+    """Epochs that these trials would take, one after the other."""
+    seen: list[list[float]] = [[] for _ in lengths]
+    spent = 0
+    for merit in merits:
+        for length, others in zip(lengths, seen, strict=True):
+            spent += length
+            goes = goes_on(tune, merit, others)
+            others.append(merit)
+            if not goes:
+                break
+    return spent

@@ -1,13 +1,12 @@
 """What a job would train, before anything runs."""
 
-import random
 from typing import Any
 
 import pytest
 
 from udt_cluster.config.job import Job
 from udt_cluster.search.forecast import expected_epochs, forecast
-from udt_cluster.search.rungs import Rungs, goes_on
+from udt_cluster.search.rungs import Rungs
 
 BASE: dict[str, Any] = {"name": "a", "data": {"source": "/d", "adapter": "glas", "group_by": "case"}}
 HEADS = {"model.num_heads": {"choice": [1, 2, 4, 8]}, "model.num_layers": {"int": [1, 3]}}
@@ -61,22 +60,15 @@ def test_a_study_is_its_arms() -> None:
     assert found.most_epochs == 3 * 2 * 5
 
 
-@pytest.mark.parametrize(("scheduler", "folds"), [("asha", [0]), ("asha", [0, 1]), ("median", [0])])
-def test_what_early_stopping_leaves_is_what_it_leaves_of_trials_by_chance(scheduler: str, folds: list[int]) -> None:
+def epochs_of(scheduler: str, trials: int, *, folds: int = 1) -> float:
     tune = make(tune={"search": HEADS, "scheduler": scheduler, "budget": {"trials": 30}}, train={"epochs": 27}).tune
     assert tune is not None
-    rungs = Rungs.of(tune, epochs=27, runs=len(folds))
-    dice, spent = random.Random(0), 0
-    for _ in range(200):
-        seen: list[list[float]] = [[] for _ in range(rungs.last + 1)]
-        for _ in range(30):
-            merit = dice.random()
-            for index in range(rungs.last + 1):
-                before = [0, *rungs.epochs, *(27 * run for run in range(1, rungs.runs + 1))]
-                spent += before[index + 1] - before[index]
-                others = list(seen[index])
-                seen[index].append(merit)
-                if index < rungs.last and not goes_on(tune, merit, others):
-                    break
-    ratio = expected_epochs(tune, rungs, trials=30, epochs=27) / (spent / 200 / 30)
-    assert 0.6 < ratio < 1.6, "about"
+    return expected_epochs(tune, Rungs.of(tune, epochs=27, runs=folds), trials=trials, epochs=27)
+
+
+def test_what_early_stopping_is_expected_to_leave() -> None:
+    assert epochs_of("fifo", 30, folds=2) == 54
+    assert epochs_of("asha", 1, folds=2) == 54, "the first trial has no others to be compared with"
+    two = (27 + 0.5 * 27 + 0.5 * 1) / 2  # the second is better than the first, or ends at the first rung, after 1 epoch
+    assert epochs_of("asha", 2) == pytest.approx(two, rel=0.25)
+    assert 1 < epochs_of("asha", 100) < epochs_of("asha", 10) < epochs_of("median", 100) < 27
