@@ -139,5 +139,10 @@ def _change(row: Mapping[str, Any] | None) -> Sequence[str]:
     if row is None:
         return "-", "-", "-"
     low, high = row["drop_low"], row["drop_high"]
-    ends = "-" if low is None else f"{number(low)} .. {number(high)}"
-    return number(row["dice_changed"]), number(row["drop"]), ends
+    ends = "-" if low is None else f"{_signless_zero(low)} .. {_signless_zero(high)}"
+    return number(row["dice_changed"]), _signless_zero(row["drop"]), ends
+
+
+def _signless_zero(value: float) -> str:
+    """A difference; one that rounds to nothing is 0.000, not -0.000."""
+    return number(value).replace("-0.000", "0.000")

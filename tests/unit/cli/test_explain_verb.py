@@ -15,7 +15,7 @@ from udt_cluster.errors import DataError
 
 EFFECT = {"class": "mean", "cases": 17, "groups": 17, "undefined": 0, "dice": 0.8, "worst_drop": 0.5}
 ZEROED = {**EFFECT, "kind": "zeroed", "level": "1", "dice_changed": 0.55, "drop": 0.25, "drop_low": 0.2}
-SHUFFLED = {**EFFECT, "kind": "shuffled", "level": "1", "dice_changed": 0.7, "drop": 0.1, "drop_low": None}
+SHUFFLED = {**EFFECT, "kind": "shuffled", "level": "1", "dice_changed": 0.7, "drop": -0.0001, "drop_low": None}
 FOUND: dict[str, Any] = {
     "skips": ["dra_channel", "none", "none", "none"],
     "effects": [
@@ -67,7 +67,7 @@ def test_the_table_is_printed(run, asked) -> None:
     head, line = ran.out.splitlines()
     assert head.split()[:4] == ["LEVEL", "SKIP", "DICE", "ZEROED"]
     assert line.split() == [
-        *("1", "dra_channel", "0.800", "0.550", "0.250", "0.200", "..", "0.310", "0.700", "0.100", "-", "0.123", "-")
+        *("1", "dra_channel", "0.800", "0.550", "0.250", "0.200", "..", "0.310", "0.700", "0.000", "-", "0.123", "-")
     ]
     assert "cases 1/1" in ran.err
     assert "warning: five groups are too few" in ran.err
