@@ -71,4 +71,5 @@ def test_what_early_stopping_is_expected_to_leave() -> None:
     assert epochs_of("asha", 1, folds=2) == 54, "the first trial has no others to be compared with"
     two = (27 + 0.5 * 27 + 0.5 * 1) / 2  # the second is better than the first, or ends at the first rung, after 1 epoch
     assert epochs_of("asha", 2) == pytest.approx(two, rel=0.25)
-    assert 1 < epochs_of("asha", 100) < epochs_of("asha", 10) < epochs_of("median", 100) < 27
+    assert 1 < epochs_of("asha", 100) < epochs_of("asha", 10) < 27
+    assert epochs_of("asha", 100) < epochs_of("median", 100) < 27
