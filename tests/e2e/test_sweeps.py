@@ -102,6 +102,8 @@ def test_fault_T1_a_sweep_whose_driver_and_then_head_are_killed_trains_each_tria
     highest = max(sum(run["value"] for run in trial["runs"]) for trial in trials if trial["state"] == "finished")
     registered = own.json("models", "show", "glas-sweep@candidate")
     assert registered["tags"]["job"] == job
+    page = (own.home / "store" / "jobs" / job / "sweep" / "index.html").read_text()
+    assert "model.num_heads" in page
     best_file = own.home / "store" / "jobs" / job / "best.yaml"
     own("validate", str(best_file))
     first = own.json("tune", "show", job)["trials"][0]

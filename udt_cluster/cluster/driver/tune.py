@@ -1,17 +1,26 @@
 """The stage `tune`: a sweep over the job's spaces, and the job that its best trial stands for."""
 
+import logging
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from udt_cluster.cluster.driver.desk import Manner, cost_on, run_trials, short
 from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope
+from udt_cluster.cluster.plan import scratch_folder
 from udt_cluster.config.job import Job
 from udt_cluster.config.text import job_text
 from udt_cluster.errors import JobFailedError
 from udt_cluster.search.trials import Trial, best, ranked
+from udt_cluster.storage import upload_folder
 
 if TYPE_CHECKING:
     from udt_cluster.search.sweep import Sweep
+
+
+REPORT = "sweep"
+"""Folder of the report, in the job's record and among the artifacts of its run."""
+log = logging.getLogger("udt_cluster")
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ def _concluded(scope: Scope, sweep: "Sweep", say: Say) -> Tuned:
         raise JobFailedError(f"none of {len(trials)} trials has finished", told[:8])
     job = scope.job.with_settings(first.settings)
     _keep_best(scope, job)
+    _keep_report(scope, trials)
     tuned = Tuned(trials, job, sweep.ended_because)
     say(f"{len(trials)} trials: {sweep.ended_because}; the best is {first.number}: {_worded(first)}")
     return tuned
@@ -78,6 +88,23 @@ def _keep_best(scope: Scope, job: Job) -> None:
     text = job_text(job, comment=f"The best configuration that the sweep of {scope.record.id} has found.")
     (scope.record.folder / "best.yaml").write_bytes(text.encode())
     scope.tracker.log_text(scope.meta.run_id, text, f"jobs/{job.name}-best.yaml")
+
+
+def _keep_report(scope: Scope, trials: tuple[Trial, ...]) -> None:
+    """The page of the sweep, in the record and among the artifacts of the job's run."""
+    from udt_cluster.search.report import sweep_of_job, write_report
+
+    work, record = scratch_folder(), scope.record
+    sweep = sweep_of_job(scope.job, trials, state="finished", job_id=record.id, seconds=record.sweep_seconds())
+    try:
+        write_report(sweep, work / REPORT)
+    except Exception:  # noqa: BLE001 - nights of training are worth more than a figure; `tune show --report` makes it again
+        log.exception("the sweep's report could not be written")
+    else:
+        (record.folder / REPORT).delete_tree()
+        upload_folder(work / REPORT, record.folder / REPORT)
+        scope.tracker.log_folder(scope.meta.run_id, work / REPORT, REPORT)
+    shutil.rmtree(work)
 
 
 def _worded(trial: Trial) -> str:
