@@ -155,6 +155,8 @@ def test_a_study_answers_its_question(udt: CommandLine, udt_test_data: Path, tmp
     assert "85 cases" in page
     found = json.loads((folder / "findings.json").read_text())
     assert found["conclusion"][0] in page.replace("&minus;", "−")
+    shown = udt("study", "show", status["id"]).stdout
+    assert found["conclusion"][0] in shown
     artifacts = {entry.path for entry in MlflowClient(udt.tracking).list_artifacts(status["run_id"], "study")}
     assert "study/study.html" in artifacts
     assert len((folder / "scores.csv").read_text().splitlines()) == 1 + 2 * 85, "each case once for each arm"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from udt_cluster import __version__
-from udt_cluster.cli import data, explain, files, jobs, models, plan, servers, sources, target, tune, verify
+from udt_cluster.cli import data, explain, files, jobs, models, plan, servers, sources, study, target, tune, verify
 from udt_cluster.cli.following import LeftError
 from udt_cluster.cli.output import coloured, say, show, show_json
 from udt_cluster.errors import INTERRUPTED_EXIT_CODE, UdtError, UsageError
@@ -51,6 +51,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(target.app, name="target")
 app.add_typer(tune.app, name="tune")
+app.add_typer(study.app, name="study")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

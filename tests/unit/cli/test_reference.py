@@ -14,7 +14,7 @@ from udt_cluster.cli.reference import help_texts, reference
 DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
 VERBS = {
     *("init", "schema", "validate", "submit", "ls", "status", "logs", "stop", "rm", "evaluate", "dashboard", "down"),
-    *("resume", "verify-resume", "explain", "tune show", "plan"),
+    *("resume", "verify-resume", "explain", "tune show", "study show", "plan"),
     *(
         "data check",
         "data unpack",

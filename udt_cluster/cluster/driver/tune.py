@@ -98,7 +98,7 @@ def _keep_report(scope: Scope, trials: tuple[Trial, ...]) -> None:
     sweep = sweep_of_job(scope.job, trials, state="finished", job_id=record.id, seconds=record.sweep_seconds())
     try:
         write_report(sweep, work / REPORT)
-    except Exception:  # noqa: BLE001 - nights of training are worth more than a figure; `tune show --report` makes it again
+    except Exception:  # nights of training are worth more than a figure; `tune show --report` makes it again
         log.exception("the sweep's report could not be written")
     else:
         (record.folder / REPORT).delete_tree()
