@@ -33,7 +33,8 @@ def plan(
 ) -> None:
     """Show what a job would train, and what it would take.
 
-    The trials of a sweep, the arms of a study, or folds and seeds, with the size of each network. Hours follow from the newest job on the same data in the target's storage. Nothing is started.
+    The trials of a sweep, the arms of a study, or folds and seeds, with the size of each network. Hours follow from the
+    newest job on the same data in the target's storage. Nothing is started.
     """
     from udt_cluster.cluster.client.forecasts import forecast_of, pace_of
     from udt_cluster.cluster.client.targets import current_target

@@ -80,20 +80,20 @@ def analyse(record: JobRecord, job: Job, trials: Iterable[Trial]) -> "tuple[Find
     from udt_cluster.studies import ScoreTable, analyze
 
     arms = list(trials)
-    table = ScoreTable.from_files(_files(record, arms))
+    table = ScoreTable.from_files(_files(record, arms, own=job.data.dataset))
     if not table.rows:
         told = [f"{trial.point.get('arm')}: {trial.message}" for trial in arms if trial.message]
         raise JobFailedError("no arm has been scored", told[:8])
     return analyze(table, design_of(job, arms)), table
 
 
-def _files(record: JobRecord, arms: Iterable[Trial]) -> "Iterator[ScoreFile]":
+def _files(record: JobRecord, arms: Iterable[Trial], *, own: str) -> "Iterator[ScoreFile]":
     from udt_cluster.studies import RunKey, ScoreFile
 
     for arm in arms:
         for run in arm.runs:
             place = record.runs / run.run / "scores" / "validation" / "per_case.csv"
-            names = {"dataset": str(arm.point["dataset"]), "arm": str(arm.point["arm"])}
+            names = {"dataset": str(arm.point.get("dataset", own)), "arm": str(arm.point["arm"])}
             key = RunKey(**names, fold=run.fold, seed=run.seed)
             yield ScoreFile(run=key, location=place)
 
