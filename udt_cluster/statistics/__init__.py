@@ -27,6 +27,7 @@ from udt_cluster.statistics.paired import (
     wilcoxon_p,
 )
 from udt_cluster.statistics.ranks import LEAST_POINTS, RankCorrelation, rank_correlation, spearman_rows
+from udt_cluster.statistics.training_noise import TrainingNoise, training_noise
 
 __all__ = [
     "ALPHA",
@@ -43,6 +44,7 @@ __all__ = [
     "Noise",
     "Paired",
     "RankCorrelation",
+    "TrainingNoise",
     "difference_interval",
     "group_means",
     "holm",
@@ -56,6 +58,7 @@ __all__ = [
     "sign_flip_p",
     "smallest_p",
     "spearman_rows",
+    "training_noise",
     "variance_components",
     "wilcoxon_p",
 ]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from udt_cluster.statistics.intervals import FloatArray, Noise
+from udt_cluster.statistics.intervals import FloatArray
+
+_LEAST_ROWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +26,12 @@ class Components:
             with one fold.
         group_sd: Between patients; with one seed it holds the rest too.
         rest_sd: What a seed changes on single patients; NaN with one seed.
-        seed_noise: Variance of the mean over all groups that is due to seeds; None with one seed. It is what fold means
-            were seen to vary by, with the part of single patients still in it: in simulations with 2 or 3 seeds of 2
-            folds a test that takes that part out errs in 8 to 11 % of null studies, this one in 3 to 7 %.
     """
 
     seed_sd: float
     fold_sd: float
     group_sd: float
     rest_sd: float
-    seed_noise: Noise | None
 
 
 def variance_components(table: npt.ArrayLike, folds: Sequence[int]) -> Components:
@@ -41,32 +39,30 @@ def variance_components(table: npt.ArrayLike, folds: Sequence[int]) -> Component
 
     Args:
         table: (groups, seeds); NaN where a seed is missing. Groups that lack a seed which others have are left out of
-            the estimates; the noise of the mean counts with the seeds that each fold has.
+            the estimates; if nearly all lack one, seeds are averaged.
         folds: One per group.
     """
     full = np.asarray(table, dtype=np.float64)
     full = full[:, ~np.isnan(full).all(axis=0)]
+    if not full.size:
+        return NO_COMPONENTS
+    if (~np.isnan(full).any(axis=1)).sum() < _LEAST_ROWS:
+        full = np.asarray([[row[~np.isnan(row)].mean() if (~np.isnan(row)).any() else np.nan] for row in full])
     complete = ~np.isnan(full).any(axis=1)
     values, labels = full[complete], np.asarray(folds)[complete]
-    if len(values) < 2 or not values.shape[1]:
+    if len(values) < _LEAST_ROWS:
         return NO_COMPONENTS
     mean_squares = _mean_squares(values, labels)
-    seeds, variances = values.shape[1], _estimates(mean_squares, values.shape[1], labels)
-    noise = None
-    if seeds > 1:
-        df = float(len(np.unique(labels)) * (seeds - 1))
-        observed = mean_squares["seed"] * len(np.unique(labels)) / len(labels)
-        noise = Noise(variance=observed * _mean_weight(full, np.asarray(folds)), df=df)
+    variances = _estimates(mean_squares, values.shape[1], labels)
     return Components(
         seed_sd=math.sqrt(variances["seed"]),
         fold_sd=math.sqrt(variances["fold"]),
         group_sd=math.sqrt(variances["group"]),
         rest_sd=math.sqrt(variances["rest"]),
-        seed_noise=noise,
     )
 
 
-NO_COMPONENTS = Components(seed_sd=math.nan, fold_sd=math.nan, group_sd=math.nan, rest_sd=math.nan, seed_noise=None)
+NO_COMPONENTS = Components(seed_sd=math.nan, fold_sd=math.nan, group_sd=math.nan, rest_sd=math.nan)
 """Of what has no groups, or no folds in common."""
 
 
@@ -105,17 +101,6 @@ def _estimates(mean_squares: dict[str, float], seeds: int, labels: npt.NDArray[n
         "group": _positive((mean_squares["group"] - known_rest) / seeds),
         "fold": _positive((mean_squares["fold"] - group_square - between * known_seed) / (between * seeds)),
     }
-
-
-def _mean_weight(table: FloatArray, folds: npt.NDArray[np.int_]) -> float:
-    """By what the variance of a seed counts in the mean: the sum over folds of its share squared over its seeds."""
-    known = ~np.isnan(table).all(axis=1)
-    weight = 0.0
-    for fold in np.unique(folds[known]):
-        part = table[known & (folds == fold)]
-        seeds = float((~np.isnan(part)).sum(axis=1).mean())
-        weight += (len(part) / float(known.sum())) ** 2 / seeds
-    return weight
 
 
 def _positive(variance: float) -> float:

@@ -27,7 +27,7 @@ class Interaction:
         difference: Of the mean effects; NaN where one has no groups.
         interval: Groups of each data set resampled on their own.
         p: Two-sided: groups permuted between the data sets, Welch's t as statistic, so that the data sets may differ in
-            spread (Janssen 1997); not below the t test that counts the noise of seeds.
+            spread (Janssen 1997); not below the t test that counts the noise of trainings.
         groups: Of the first and of the second data set.
     """
 
@@ -51,7 +51,7 @@ def interaction(
         first: (groups,) differences of two arms in one data set.
         second: The same in the other.
         seed: Of resampling.
-        noises: Variance of each mean that is due to seeds.
+        noises: Variance of each mean that is due to trainings.
         resamples: Of the bootstrap and of the permutation test.
     """
     one, other = (np.asarray(values, dtype=np.float64) for values in (first, second))

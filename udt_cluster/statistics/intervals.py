@@ -4,8 +4,8 @@ Which bootstrap, and why. Values are averaged within their group first, so a res
 the mean is over patients. The interval is BCa (bias-corrected and accelerated; Efron 1987), since differences of Dice
 are skewed: a few cases regress by much. With few groups every bootstrap interval of a mean is too narrow; each half is
 therefore stretched by sqrt(n / (n - 1)) and by the ratio of Student's to the normal quantile, as Hesterberg (2015,
-https://doi.org/10.1080/00031305.2015.1089789) does for percentile intervals. Where the same training was repeated with
-other seeds, what a retraining changes is added to the variance and stretches the interval too.
+https://doi.org/10.1080/00031305.2015.1089789) does for percentile intervals. What is known of
+the noise of trainings, from seeds or folds, is added to the variance and stretches the interval too.
 """
 
 import math
@@ -52,7 +52,7 @@ UNKNOWN = Interval(math.nan, math.nan)
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What a mean owes to chance beside the choice of groups: to the seeds of the trainings.
+    """What a mean owes to chance beside the choice of groups: to the trainings.
 
     Attributes:
         variance: Of the mean, at least 0.

@@ -2,7 +2,7 @@
 
 The test that decides is the sign-flip permutation test of the mean difference: it tests the number that is reported,
 needs no normal distribution, and is exact for up to 13 groups. Wilcoxon's signed-rank test stands beside it. Where
-trainings were repeated with other seeds, the difference must also be larger than what a retraining changes.
+seeds or folds tell what a retraining changes, the difference must also be larger than that.
 """
 
 import math
@@ -36,7 +36,8 @@ class Paired:
         median: Of the differences.
         sign_flip_p: Two-sided, of the mean.
         wilcoxon_p: Two-sided; pairs without a difference are left out of it, as Wilcoxon did.
-        retraining_p: Two-sided, Student's t of the mean with the variance of retraining; None with one seed.
+        retraining_p: Two-sided, Student's t of the mean with the noise of trainings in its variance; None where
+            that is not known.
         rank_biserial: Matched pairs, -1..1: how much larger the ranks of gains are than those of losses.
         cohens_dz: Mean over the standard deviation of the differences; NaN where they do not vary.
         wins: Pairs above 0.
@@ -59,7 +60,7 @@ class Paired:
 
     @property
     def p(self) -> float:
-        """The one that decides: both the groups and the seeds must speak for a difference."""
+        """The one that decides: both the groups and the trainings must speak for a difference."""
         return self.sign_flip_p if self.retraining_p is None else max(self.sign_flip_p, self.retraining_p)
 
     @property
@@ -74,7 +75,7 @@ def paired(differences: npt.ArrayLike, *, seed: int, noise: Noise | None = None,
     Args:
         differences: (groups,), one arm minus the other, finite: undefined pairs are left out by the caller.
         seed: Of resampling.
-        noise: Variance of the mean difference that is due to seeds.
+        noise: Variance of the mean difference that is due to trainings.
         resamples: Of the bootstrap and of the sign flips where they are not exact.
     """
     column: FloatArray = np.asarray(differences, dtype=np.float64).round(_DECIMALS)

@@ -100,7 +100,7 @@ def _plain(design: Design) -> Iterator[SkipContrast]:
 def _interaction(first: Scores, second: Scores, asked: SkipContrast, design: Design) -> InteractionResult:
     sides = [contrasted(scores, asked.contrast.weights) for scores in (first, second)]
     one, other = sides
-    noises = (one.components.seed_noise, other.components.seed_noise)
+    noises = (one.noise, other.noise)
     shown = interaction(one.column, other.column, seed=design.seed, noises=noises)
     return InteractionResult(
         metric=first.metric,
@@ -181,6 +181,7 @@ def _tuned_values(scores: Scores, table: _Table, choices: Sequence[Choice]) -> C
         case_groups=groups,
         groups=group_means(list(cases.values()), [groups[case] for case in cases]),
         components=NO_COMPONENTS,
+        noise=None,
         undefined=0,
         one_sided=0,
         left_out=0,

@@ -34,7 +34,7 @@ def arm_results(scores: Scores, design: Design, *, class_name: str = "") -> list
     for arm in scores.arms:
         found = contrasted(scores, {arm: 1.0}, class_name=class_name)
         column, parts = found.column, found.components
-        interval = mean_interval(column, seed=design.seed, noise=parts.seed_noise).clipped(metric.low, metric.high)
+        interval = mean_interval(column, seed=design.seed, noise=found.noise).clipped(metric.low, metric.high)
         rank, rank_low, rank_high, rank_groups = ranks.get(arm, (0, 0, 0, 0))
         result = ArmResult(
             dataset=scores.dataset,
@@ -84,7 +84,7 @@ def result_of(
 ) -> ComparisonResult:
     """What the values of patients show, not yet corrected."""
     metric = metric_named(scores.metric)
-    shown = paired(found.column, seed=design.seed, noise=found.components.seed_noise)
+    shown = paired(found.column, seed=design.seed, noise=found.noise)
     gains, losses = (shown.wins, shown.losses) if metric.higher_is_better else (shown.losses, shown.wins)
     return ComparisonResult(
         dataset=scores.dataset,

@@ -10,6 +10,7 @@ from udt_cluster.studies.design import Contrast, Design, metric_named
 from udt_cluster.studies.findings import ComparisonResult, DatasetFacts, Findings, OrderResult
 from udt_cluster.studies.wording import correlation, counted, double_effect, effect, listed, number, p_text, signed, who
 
+_LITTLE = 4  # degrees of freedom
 _MOST_NAMED, _MOST_DEPENDENT = 4, 2
 _SHOWN = ("better", "worse")
 
@@ -198,12 +199,12 @@ def _caveats(findings: Findings) -> Iterator[str]:
     if not missing.is_complete:
         tail = "; arms are compared on the cases that both have" if missing.runs_found else ""
         yield f"Incomplete: {missing.runs_found} of {counted(missing.runs_expected, 'training')} have scores{tail}."
-    single = [facts.name for facts in findings.datasets if facts.seeds == 1]
+    single = [facts for facts in findings.datasets if facts.seeds == 1]
     if single:
-        yield (
-            "Every arm was trained once per fold (one seed), so what a retraining alone would change is not known"
-            + (f" ({', '.join(single)})." if len(findings.datasets) > 1 else ".")
-        )
+        names = f" ({listed([facts.name for facts in single])})" if len(findings.datasets) > 1 else ""
+        df = min((len(findings.design.arms) - 1) * (facts.folds - 1) for facts in single)
+        known = "is not known" if df < 1 else "can hardly be judged" if df < _LITTLE else "was judged from the folds"
+        yield f"Every arm was trained once per fold (one seed): what a retraining alone would change {known}{names}."
     comparisons = findings.of()
     noisy = [
         f"{one.name} ({one.dataset})" if len(findings.datasets) > 1 else one.name
@@ -211,7 +212,7 @@ def _caveats(findings: Findings) -> Iterator[str]:
         if not is_shown(one) and one.sign_flip_p < ALPHA < one.retraining_p
     ]
     if noisy:
-        yield f"{listed(noisy[:_MOST_NAMED])}: retraining with another seed changes as much as the difference seen."
+        yield f"{listed(noisy[:_MOST_NAMED])}: a retraining may change as much as the difference seen."
     if undefined := sum(one.undefined for one in comparisons):
         sided = sum(one.one_sided for one in comparisons)
         yield (

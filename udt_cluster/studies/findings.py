@@ -84,7 +84,7 @@ class ComparisonResult:
         p: The one that decides, before correction: the larger of the next and of `retraining_p`.
         sign_flip_p: Permutation test of the mean.
         wilcoxon_p: Signed-rank test.
-        retraining_p: Against the noise of seeds; NaN with one seed.
+        retraining_p: Against the noise of trainings too; NaN where that is not known.
         corrected_p: `p` after Holm's correction over the family.
         tests: In the family.
         rank_biserial: Positive: larger values in the first.

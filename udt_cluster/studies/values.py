@@ -6,12 +6,21 @@ seeds within a case, and cases within a group: each patient counts once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from udt_cluster.statistics import NO_COMPONENTS, Components, FloatArray, group_means, variance_components
+from udt_cluster.statistics import (
+    NO_COMPONENTS,
+    Components,
+    FloatArray,
+    Noise,
+    TrainingNoise,
+    group_means,
+    training_noise,
+    variance_components,
+)
 from udt_cluster.studies.design import metric_named
 from udt_cluster.studies.table import ScoreRow
 
@@ -32,6 +41,7 @@ class Scores:
         unit: Of distances; "mixed" where cases differ: then nothing is defined.
         values: (A, C, K, S); NaN where undefined or absent.
         present: The same shape: whether there is a row.
+        noise: Of trainings, by class name (empty: all classes); None where it cannot be told.
     """
 
     dataset: str
@@ -45,6 +55,7 @@ class Scores:
     unit: str
     values: FloatArray
     present: npt.NDArray[np.bool_]
+    noise: Mapping[str, TrainingNoise | None] = field(default_factory=dict)
 
     @property
     def arms_with_scores(self) -> list[str]:
@@ -61,6 +72,7 @@ class Contrasted:
         case_groups: Group by case id.
         groups: Value by group.
         components: Patients, folds and seeds apart.
+        noise: What the mean owes to chance in training; None where it is not known.
         undefined: Scores (case, class, seed) left out because they are undefined in an arm of the comparison.
         one_sided: Those of them that are defined in another of its arms.
         left_out: Cases without any value, though all arms of the comparison scored them.
@@ -70,6 +82,7 @@ class Contrasted:
     case_groups: Mapping[str, str]
     groups: Mapping[str, float]
     components: Components
+    noise: Noise | None
     undefined: int
     one_sided: int
     left_out: int
@@ -102,7 +115,7 @@ def scores_of(rows: Sequence[ScoreRow], metric: str, arms: Sequence[str]) -> Sco
     mixed = len(units) > 1
     if mixed and metric_named(metric).is_distance:
         values[:] = np.nan
-    return Scores(
+    scores = Scores(
         dataset=rows[0].dataset if rows else "",
         metric=metric,
         arms=tuple(arms),
@@ -115,6 +128,8 @@ def scores_of(rows: Sequence[ScoreRow], metric: str, arms: Sequence[str]) -> Sco
         values=values,
         present=present,
     )
+    names = ("", *scores.classes) if len(scores.classes) > 1 else ("",)
+    return replace(scores, noise={name: _noise(scores, name) for name in names})
 
 
 def contrasted(scores: Scores, weights: Mapping[str, float], *, class_name: str = "") -> Contrasted:
@@ -137,11 +152,13 @@ def contrasted(scores: Scores, weights: Mapping[str, float], *, class_name: str 
     left_out = shared.reshape(len(scores.cases), -1).any(axis=1) & np.isnan(by_case)
     known = {case: float(value) for case, value in zip(scores.cases, by_case, strict=True) if not np.isnan(value)}
     groups = dict(zip(scores.cases, scores.groups, strict=True))
+    table, pooled = _grouped(scores, by_seed), scores.noise.get(class_name)
     return Contrasted(
         cases=known,
         case_groups={case: groups[case] for case in known},
         groups=group_means(by_case, scores.groups),
-        components=_components(scores, by_seed),
+        components=variance_components(*table) if table else NO_COMPONENTS,
+        noise=pooled.of_mean(weights.values(), *table) if pooled and table and len(known) > 1 else None,
         undefined=int(undefined.sum()),
         one_sided=int(one_sided.sum()),
         left_out=int(left_out.sum()),
@@ -177,15 +194,23 @@ def _folds(rows: Sequence[ScoreRow], cases: Sequence[str]) -> tuple[int, ...]:
     return tuple(min(found[case]) for case in cases)
 
 
-def _components(scores: Scores, by_seed: FloatArray) -> Components:
-    """Of groups; a group is in one fold, which is that of its first case."""
-    if not scores.folds or not len(scores.cases):
-        return NO_COMPONENTS
+def _grouped(scores: Scores, by_seed: FloatArray) -> tuple[FloatArray, list[int]] | None:
+    """Means of groups (groups, seeds), and the fold of each, its first case's; None where folds are not shared."""
+    if not scores.folds:
+        return None
     names = list(dict.fromkeys(scores.groups))
     columns = [group_means(column, scores.groups) for column in by_seed.T]
     table = np.asarray([[column.get(name, np.nan) for column in columns] for name in names], dtype=np.float64)
     first = dict(reversed(list(zip(scores.groups, scores.folds, strict=True))))
-    return variance_components(table, [first[name] for name in names])
+    return table, [first[name] for name in names]
+
+
+def _noise(scores: Scores, class_name: str) -> TrainingNoise | None:
+    """Of trainings, from all arms together."""
+    columns = [at for at, name in enumerate(scores.classes) if class_name in ("", name)]
+    grouped = [_grouped(scores, _mean(of_arm[:, columns], axis=1)) for of_arm in scores.values]
+    found = [one for one in grouped if one is not None]
+    return training_noise(np.stack([table for table, _ in found], axis=1), found[0][1]) if found else None
 
 
 def _mean(values: FloatArray, axis: int) -> FloatArray:

@@ -15,7 +15,6 @@ from udt_cluster.statistics import (
     rank_biserial,
     sign_flip_p,
     smallest_p,
-    variance_components,
     wilcoxon_p,
 )
 
@@ -104,19 +103,3 @@ def test_a_difference_must_also_be_larger_than_what_a_retraining_changes() -> No
     assert noisy.retraining_p == pytest.approx(expected, rel=1e-6)
     assert noisy.p == noisy.retraining_p > 0.2
     assert noisy.interval.low < 0 < alone.interval.low
-
-
-def test_noise_of_seeds_makes_false_findings_that_the_correction_removes() -> None:
-    """Two equal arms, 3 seeds in 2 folds: tests of patients alone mislead in a fifth of all studies."""
-    generator = np.random.default_rng(1)
-    folds = np.arange(60) % 2
-    plain, guarded = [], []
-    for at in range(300):
-        trained = generator.normal(0, 0.01, (2, 3))
-        table = generator.normal(0, 0.03, 60)[:, None] + trained[folds] + generator.normal(0, 0.01, (60, 3))
-        noise = variance_components(table, folds.tolist()).seed_noise
-        shown = paired(table.mean(axis=1), seed=at, noise=noise, resamples=499)
-        plain.append(shown.sign_flip_p <= ALPHA)
-        guarded.append(shown.p <= ALPHA)
-    assert np.mean(plain) > 0.12
-    assert np.mean(guarded) <= 0.08
