@@ -4,8 +4,8 @@
 
 Both train the same configurations on GlaS, one after the other, each to its end. *sweep* is the stage `tune` of a
 submitted job, from its first proposal to its last record, MLflow and storage on this disk included; *bare* is a process
-that calls the training of each configuration in turn. *between* is what passes from the end of a trial to the first step
-of the next, in the process that is kept warm.
+that calls the training of each configuration in turn. *between* is what passes from the end of a trial to the first
+step of the next, in the process that is kept warm.
 """
 
 import argparse

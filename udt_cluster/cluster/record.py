@@ -194,6 +194,11 @@ class JobRecord:
         except VersionError as error:
             raise VersionError(f"job {self.id}: {error.message}", error.problems) from error
 
+    def trained_job(self) -> Job:
+        """The job as its models were trained: with the settings that its sweep has found."""
+        job, found = self.job(), self.state().results.get("tune")
+        return job.with_settings(found["best"]["settings"]) if found else job
+
     def add_life(self, life: Life, job: Job) -> None:
         """Write what a resumption of the job goes by."""
         (self.folder / f"lives/{life.number:04d}.job.json").write_bytes(job.to_json().encode())

@@ -94,3 +94,12 @@ def test_attempts_come_back_in_order_and_as_they_were_last(storage: Location) ->
     record.write_attempt(ended)
     assert record.attempts() == [ended, other, second]
     assert record.attempts("acdc-00000001-f0-s1") == [ended, second]
+
+
+def test_a_job_is_scored_again_as_its_sweep_has_made_it(storage: Location) -> None:
+    record = add(storage, "acdc-00000001", "2026-01-01T00:00:00+00:00")
+    assert record.trained_job() == record.job()
+    best = {"number": 3, "score": 0.9, "settings": {"model.num_heads": 2, "train.lr": 0.01}}
+    record.write_state(replace(record.state(), results={"tune": {"best": best}}))
+    job = record.trained_job()
+    assert (job.model.num_heads, job.train.lr, job.tune) == (2, 0.01, None)

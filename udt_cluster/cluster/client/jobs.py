@@ -142,7 +142,7 @@ def _handed_over(target: Target, record: JobRecord) -> JobStatus:
 def evaluate(target: Target, job_id: str, *, test: bool, on_event: Callable[[str], None]) -> JobStatus:
     """Score the models of a finished job again, with its test cases if `test`."""
     record = _record(target, job_id)
-    job = record.job()
+    job = record.trained_job()
     if "train" not in job.stages or "train" not in record.state().results:
         raise RefusedError(
             f"{record.id} has trained nothing that could be scored; it stands at {record.state().stage or 'the start'}"
