@@ -2,25 +2,24 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from udt_cluster.config.data import DataConfig
 from udt_cluster.config.expressions import Constraint
+from udt_cluster.config.job import Job
 from udt_cluster.config.problems import flow
+from udt_cluster.config.searches import field_fault, space_faults, value_fault
 from udt_cluster.config.section import NAME_PATTERN
 from udt_cluster.config.spaces import LEVELS, SKIPS, Point, all_points, count_points, settings_at
-
-if TYPE_CHECKING:
-    from udt_cluster.config.data import DataConfig
-    from udt_cluster.config.job import Job
-    from udt_cluster.config.study import StudyConfig
+from udt_cluster.config.study import StudyConfig
 
 MOST_ARMS = 500
 DATASET_NAME = re.compile(NAME_PATTERN)
 
 
-def arms_of(job: "Job") -> dict[str, dict[str, Any]]:
+def arms_of(job: Job) -> dict[str, dict[str, Any]]:
     """Settings of each arm by its name, in order; of `vary` those that can be built.
 
     Constraints of the network's size are not looked at here: they need the network.
@@ -39,13 +38,13 @@ def arms_of(job: "Job") -> dict[str, dict[str, Any]]:
     return found
 
 
-def datasets_of(job: "Job") -> dict[str, "DataConfig"]:
+def datasets_of(job: Job) -> dict[str, DataConfig]:
     """The data sets of a study by name, the job's own first."""
     assert job.study is not None, "a job without a study"
     return {job.data.dataset: job.data, **job.study.datasets}
 
 
-def arm_job(job: "Job", settings: Mapping[str, Any], dataset: str = "") -> "Job":
+def arm_job(job: Job, settings: Mapping[str, Any], dataset: str = "") -> Job:
     """What is trained for an arm on a data set; on the job's own where none is named.
 
     Raises:
@@ -55,13 +54,13 @@ def arm_job(job: "Job", settings: Mapping[str, Any], dataset: str = "") -> "Job"
     return on.with_settings(settings)
 
 
-def skip_levels(job: "Job", settings: Mapping[str, Any]) -> tuple[int, ...]:
+def skip_levels(job: Job, settings: Mapping[str, Any]) -> tuple[int, ...]:
     """Levels that have a skip connection in an arm, 1 = full resolution."""
     kinds = job.with_settings(settings).model.skip_kinds
     return tuple(level for level, kind in zip(LEVELS, kinds, strict=True) if kind not in ("none", "zero"))
 
 
-def is_about_skips(job: "Job") -> bool:
+def is_about_skips(job: Job) -> bool:
     """Whether the arms differ in nothing but their skips."""
     return all(set(settings) <= {SKIPS} for settings in arms_of(job).values())
 
@@ -81,7 +80,7 @@ def _skips(point: Point, kinds: Any) -> str:
     return f"skips {'+'.join(levels) if 0 < len(levels) < len(LEVELS) else 'all' if levels else 'none'}"
 
 
-def faults(job: "Job") -> Iterator[str]:
+def faults(job: Job) -> Iterator[str]:
     """Everything that is wrong with the study of a job; a sentence each, which begins with the field."""
     if job.study is None:
         return
@@ -92,9 +91,7 @@ def faults(job: "Job") -> Iterator[str]:
         yield from _wrong_names(job, job.study)
 
 
-def _wrong_settings(job: "Job", study: "StudyConfig") -> Iterator[str]:
-    from udt_cluster.config.searches import field_fault, value_fault
-
+def _wrong_settings(job: Job, study: StudyConfig) -> Iterator[str]:
     for name, settings in study.arms.items():
         wrong = [
             f"study.arms.{name}: {field}: {fault}"
@@ -111,9 +108,7 @@ def _wrong_settings(job: "Job", study: "StudyConfig") -> Iterator[str]:
             yield f"study.arms.{name}: cannot be built: {reason}"
 
 
-def _wrong_spaces(job: "Job", study: "StudyConfig") -> Iterator[str]:
-    from udt_cluster.config.searches import space_faults
-
+def _wrong_spaces(job: Job, study: StudyConfig) -> Iterator[str]:
     yield from space_faults(type(job), study.vary, section="study.vary")
     for field, space in study.vary.items():
         if space.is_continuous:
@@ -127,7 +122,7 @@ def _wrong_spaces(job: "Job", study: "StudyConfig") -> Iterator[str]:
             yield f"study.constraints: {text!r}: {error}"
 
 
-def _wrong_datasets(job: "Job", study: "StudyConfig") -> Iterator[str]:
+def _wrong_datasets(job: Job, study: StudyConfig) -> Iterator[str]:
     for name, data in study.datasets.items():
         if name == job.data.dataset:
             yield f"study.datasets.{name}: the job's own data set has this name (data.name); give one of them another"
@@ -141,7 +136,7 @@ def _wrong_datasets(job: "Job", study: "StudyConfig") -> Iterator[str]:
                 yield f"study.datasets.{name}: {reason}"
 
 
-def _wrong_names(job: "Job", study: "StudyConfig") -> Iterator[str]:
+def _wrong_names(job: Job, study: StudyConfig) -> Iterator[str]:
     names = list(arms_of(job))
     if len(names) < 2:
         yield f"study.arms: a study compares at least two arms, this one has {len(names)}"
@@ -157,7 +152,7 @@ def _wrong_names(job: "Job", study: "StudyConfig") -> Iterator[str]:
             yield f"study.comparisons: {pair[0]!r} is compared with itself"
 
 
-def _beside_a_study(job: "Job") -> Iterator[str]:
+def _beside_a_study(job: Job) -> Iterator[str]:
     if job.tune is not None:
         yield "study: a job has a sweep or a study, not both; remove one, and write a second job file for it"
     if job.evaluate.test:

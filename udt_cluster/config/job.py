@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from udt_cluster.config import arms, searches
 from udt_cluster.config.combinations import contradictions, worker_counts
 from udt_cluster.config.data import DataConfig
 from udt_cluster.config.problems import flow
@@ -89,7 +88,7 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _nothing_contradicts(self) -> Self:
-        for sentence in (*contradictions(self), *searches.faults(self), *arms.faults(self)):
+        for sentence in contradictions(self):
             raise ValueError(sentence)
         return self
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, to_json
 
+from udt_cluster.config import arms, searches
 from udt_cluster.config.document import JSON, Document, Place, read_document
 from udt_cluster.config.explain import explained, meant_values, missing, named_fields, without_name
 from udt_cluster.config.fields import field_at, without_keys
@@ -87,6 +88,7 @@ def _validated(
     while True:
         job, errors = _tried(values)
         if job is not None:
+            findings += [finding for finding in _of_whole(job, places) if not _concerned(finding, aside)]
             return (None if findings else job), [_with_list(finding, values, written) for finding in findings]
         found = _findings(errors, places, file_stem)
         findings += [finding for finding in found if not _concerned(finding, aside)]
@@ -95,6 +97,13 @@ def _validated(
             return None, [_with_list(finding, values, written) for finding in findings]
         aside |= wrong
         values = _without(values, aside)
+
+
+def _of_whole(job: Job, places: Mapping[FieldPath, Place]) -> Iterator[_Finding]:
+    """What is wrong with a sweep or a study of a job that is right otherwise."""
+    for sentence in (*searches.faults(job), *arms.faults(job)):
+        path = _blamed(sentence, (), places)
+        yield _Finding(path, without_name(sentence, dotted(path)))
 
 
 def _tried(values: dict[str, JSON]) -> tuple[Job | None, list[ErrorDetails]]:

@@ -4,18 +4,18 @@ import difflib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from udt_cluster.config.explain import explained
 from udt_cluster.config.expressions import Constraint
+from udt_cluster.config.fields import field_at
+from udt_cluster.config.job import Job
 from udt_cluster.config.problems import flow, shown
+from udt_cluster.config.section import Section
 from udt_cluster.config.spaces import SKIPS, in_order, random_point, settings_at
 from udt_cluster.config.tune import METRIC, Space, TuneConfig
-
-if TYPE_CHECKING:
-    from udt_cluster.config.job import Job
-    from udt_cluster.config.section import Section
 
 MADE = ("parameters", "gmac")
 """What constraints may name beside fields: of the network that a trial builds."""
@@ -34,7 +34,7 @@ _WHY_NOT = {
 _TRIES = 300
 
 
-def searchable(job: "type[Job]") -> tuple[str, ...]:
+def searchable(job: type[Job]) -> tuple[str, ...]:
     """The fields that a sweep can search."""
     model = job.model_fields["model"].annotation
     assert model is not None
@@ -45,7 +45,7 @@ def searchable(job: "type[Job]") -> tuple[str, ...]:
     )
 
 
-def faults(job: "Job") -> Iterator[str]:
+def faults(job: Job) -> Iterator[str]:
     """Everything that is wrong with the sweep of a job; a sentence each, which begins with the field."""
     if job.tune is None:
         return
@@ -56,7 +56,7 @@ def faults(job: "Job") -> Iterator[str]:
         yield from _nothing_that_can_be_built(job, job.tune)
 
 
-def space_faults(job: "type[Job]", spaces: Mapping[str, Space], *, section: str) -> Iterator[str]:
+def space_faults(job: type[Job], spaces: Mapping[str, Space], *, section: str) -> Iterator[str]:
     """What is wrong with each space by itself, and with what its `when` names."""
     for name, space in spaces.items():
         fault = field_fault(job, name) or _kind_fault(name, space) or _values_fault(job, name, space)
@@ -65,7 +65,7 @@ def space_faults(job: "type[Job]", spaces: Mapping[str, Space], *, section: str)
     yield from (f"{section}.{name}: {fault}" for name, fault in _conditions(spaces))
 
 
-def field_fault(job: "type[Job]", name: str) -> str:
+def field_fault(job: type[Job], name: str) -> str:
     """Why a field cannot be searched, or nothing."""
     allowed = searchable(job)
     if name in allowed:
@@ -86,18 +86,15 @@ def _kind_fault(name: str, space: Space) -> str:
     return ""
 
 
-def _values_fault(job: "type[Job]", name: str, space: Space) -> str:
+def _values_fault(job: type[Job], name: str, space: Space) -> str:
     if space.kind in ("subsets", "each"):
         return ""
     values = [int(end) if space.kind == "int" else end for end in space.bounds] if space.is_range else space.values
     return next((fault for value in values if (fault := value_fault(job, name, value))), "")
 
 
-def value_fault(job: "type[Job]", name: str, value: Any) -> str:
+def value_fault(job: type[Job], name: str, value: Any) -> str:
     """Why a field cannot have a value, or nothing."""
-    from udt_cluster.config.explain import explained
-    from udt_cluster.config.fields import field_at
-
     section_name, _, leaf = name.partition(".")
     section: type[Section] = job.model_fields[section_name].annotation  # type: ignore[assignment]
     info = section.model_fields[leaf]
@@ -144,7 +141,7 @@ def _reachable(space: Space, wanted: Any) -> bool:
     return any(value in space.values for value in values)
 
 
-def _constraints(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _constraints(job: Job, tune: TuneConfig) -> Iterator[str]:
     known = {*MADE, *searchable(type(job))}
     for text in tune.constraints:
         try:
@@ -156,27 +153,27 @@ def _constraints(job: "Job", tune: TuneConfig) -> Iterator[str]:
             yield f"tune.constraints: {shown(text)} names {', '.join(unknown)}; known are fields and {', '.join(MADE)}"
 
 
-def _no_end(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _no_end(job: Job, tune: TuneConfig) -> Iterator[str]:
     if tune.budget.is_open and tune.searcher != "grid":
         yield (
             "tune.budget: a sweep needs an end; set tune.budget.trials, tune.budget.time (8h) or tune.budget.gpu_hours"
         )
 
 
-def _no_such_fold(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _no_such_fold(job: Job, tune: TuneConfig) -> Iterator[str]:
     count = job.data.splits.num_folds
     if outside := [fold for fold in tune.folds or () if count is not None and fold >= count]:
         yield f"tune.folds: {flow(outside)}: data.splits has {count} fold{'s' * (count != 1)}, counted from 0"
 
 
-def _no_such_class(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _no_such_class(job: Job, tune: TuneConfig) -> Iterator[str]:
     match, count = METRIC.fullmatch(tune.metric), job.data.foreground_count
     if match and match[2] and count is not None and int(match[2]) > count:
         classes = f"{count} foreground class{'es' * (count > 1)}"
         yield f"tune.metric: {tune.metric} is never reported: the data set has {classes}"
 
 
-def _test_cases(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _test_cases(job: Job, tune: TuneConfig) -> Iterator[str]:
     if job.evaluate.test:
         yield (
             "evaluate.test: a job that chooses by scores never looks at the test cases; remove it, and score the model "
@@ -184,12 +181,12 @@ def _test_cases(job: "Job", tune: TuneConfig) -> Iterator[str]:
         )
 
 
-def _first_rung(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _first_rung(job: Job, tune: TuneConfig) -> Iterator[str]:
     if tune.min_epochs is not None and tune.min_epochs > job.train.epochs:
         yield f"tune.min_epochs: {tune.min_epochs} is more than a trial has: train.epochs={job.train.epochs}"
 
 
-def _nothing_that_can_be_built(job: "Job", tune: TuneConfig) -> Iterator[str]:
+def _nothing_that_can_be_built(job: Job, tune: TuneConfig) -> Iterator[str]:
     """Settings that are right one by one and never together."""
     dice, reason = random.Random(0), ""
     for _ in range(_TRIES):
@@ -202,7 +199,7 @@ def _nothing_that_can_be_built(job: "Job", tune: TuneConfig) -> Iterator[str]:
     yield f"tune.search: no combination of these values can be built; of the first one: {reason}"
 
 
-_Check = Callable[["Job", TuneConfig], Iterator[str]]
+_Check = Callable[[Job, TuneConfig], Iterator[str]]
 _OF_SWEEP: tuple[_Check, ...] = (
     _constraints,
     _no_end,

@@ -228,3 +228,13 @@ def test_attempts_make_a_job_one_that_has_trained(record: JobRecord, handed: lis
     record.write_attempt(Attempt(f"{record.id}-f0-s1", 0, 1, "2026-01-01T00:00:00+00:00", kind=LOST))
     go_on(record, ["resources.workers=2"])
     assert handed == [1]
+
+
+def test_a_sweep_that_goes_on_compares_what_is_alike() -> None:
+    tune = {"search": {"train.lr": {"choice": [0.1, 0.01]}}, "searcher": "grid"}
+    job = Job.model_validate({"name": "a", "data": {"source": "/d", "adapter": "acdc"}, "tune": tune})
+    with pytest.raises(RefusedError, match="would not be comparable") as raised:
+        changed(job, ["train.epochs=7"], trained=False, compares=True)
+    assert list(raised.value.problems) == ["train.epochs: 100 -> 7"]
+    assert changed(job, ["retry.max=7"], trained=False, compares=True).retry.max == 7
+    assert changed(job, ["train.epochs=7"], trained=False).train.epochs == 7

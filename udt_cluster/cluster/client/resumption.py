@@ -36,7 +36,7 @@ def resume(record: JobRecord, *, target: Target, overrides: Sequence[str], say: 
         UnreachableError: the target, its storage or MLflow does not answer.
     """
     facts, before = record.record(), record.state()
-    job = changed(record.job(), overrides, trained=bool(record.attempts()))
+    job = changed(record.job(), overrides, trained=bool(record.attempts()), compares=_compares(record, before))
     began_with = pinned(record, before)
     _refuse_other_source(job, began_with, target)
     place, _ = ready(target, say)
@@ -64,13 +64,21 @@ def resume(record: JobRecord, *, target: Target, overrides: Sequence[str], say: 
     return record
 
 
-def changed(job: Job, overrides: Sequence[str], *, trained: bool) -> Job:
+def _compares(record: JobRecord, state: State) -> bool:
+    """Whether trials or arms of the job are still to be compared with those that have ended."""
+    job = record.job()
+    stage = "tune" if job.tune else "study" if job.study else ""
+    return bool(stage) and stage not in state.results
+
+
+def changed(job: Job, overrides: Sequence[str], *, trained: bool, compares: bool = False) -> Job:
     """The job with the overrides put over it.
 
     Args:
         job: As it was.
         overrides: `KEY=VALUE`.
         trained: It has begun to train, so there may be checkpoints.
+        compares: It has begun to compare trainings, which must be alike.
 
     Raises:
         RefusedError: they change what must stay; each difference is listed.
@@ -88,6 +96,13 @@ def changed(job: Job, overrides: Sequence[str], *, trained: bool) -> Job:
             f"a job goes on with the data and the model that it began with; only {', '.join(MAY_CHANGE)} may change. "
             "Submit a new job for the rest (train.init_from starts from a registered model)",
             foreign,
+        )
+    unlike = [line for line in differing if line.startswith(("train.epochs:", "train.early_stopping:"))]
+    if compares and unlike:
+        raise RefusedError(
+            "what has been trained so far would not be comparable with the rest; resume without these changes, or "
+            "submit a new job",
+            unlike,
         )
     if trained and job.train.zero_stage and job.resources.workers != new.resources.workers:
         raise RefusedError(
