@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from udt_cluster.cluster.driver.packing import trials_per_gpu
 from udt_cluster.cluster.plan import RunPlan
+from udt_cluster.cluster.worker.memory import GpuMemory, training_memory
 from udt_cluster.cluster.worker.trial import Report, StoppedError, TrialPlan, TrialThread, next_attempt, train_trial
+from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError
 from udt_cluster.search.rungs import Rungs
 from udt_cluster.search.trials import TrialRun
@@ -149,7 +152,6 @@ def test_a_run_whose_process_dies_again_and_again_at_one_place_fails(plan: Trial
 
 def test_so_many_trials_as_there_is_room_for() -> None:
     from udt_cluster.cluster.driver.desk import room_for_trials
-    from udt_cluster.config.job import Job
 
     job: Any = Job.model_validate(
         {"name": "a", "data": {"source": "/d", "adapter": "acdc"}, "resources": {"cpus_per_worker": 4}}
@@ -158,3 +160,24 @@ def test_so_many_trials_as_there_is_room_for() -> None:
     assert room_for_trials(job, {"CPU": 64.0, "GPU": 8.0}, gpus=1.0) == 8
     assert room_for_trials(job, {"CPU": 8.0, "GPU": 8.0}, gpus=1.0) == 2
     assert room_for_trials(job, {"CPU": 2.0}, gpus=0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("peak", "total", "cores", "count"),
+    [(2, 80, 16, 8), (20, 80, 16, 3), (20, 80, 2, 2), (60, 80, 16, 1), (100, 80, 16, 1), (5, 24, 16, 3)],
+)
+def test_so_many_trials_share_a_gpu_as_its_memory_and_cores_allow(
+    peak: float, total: float, cores: float, count: int
+) -> None:
+    memory = GpuMemory(int(peak * 1e9), int(total * 1e9))
+    assert trials_per_gpu(memory, cores_per_gpu=cores, cores_per_trial=1) == count
+
+
+@pytest.mark.gpu
+def test_what_training_takes_is_seen_on_the_gpu_and_grows_with_the_batch() -> None:
+    job = Job.model_validate({"name": "a", "data": {"source": "/d", "adapter": "acdc", "size": [64, 64]}})
+    small, large = (
+        training_memory(job.with_settings({"train.global_batch_size": size}).to_json(), in_channels=1, num_classes=4)
+        for size in (2, 32)
+    )
+    assert 0 < small.peak < large.peak < large.total

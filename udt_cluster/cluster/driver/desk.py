@@ -13,6 +13,7 @@ from udt_cluster.cluster.plan import RunPlan
 from udt_cluster.cluster.record import now
 from udt_cluster.config.arms import arm_job
 from udt_cluster.config.job import Job
+from udt_cluster.data import DataStore
 from udt_cluster.errors import UdtError
 from udt_cluster.search.trials import Trial
 from udt_cluster.storage import Location
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("udt_cluster")
 _ONLY_FOR_RESUMING = ("checkpoints", "model")
 _STATE_TAG = "trial_state"
+_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,30 @@ def run_trials(
     """
     from udt_cluster.cluster.driver import trials
 
-    desk = TrialDesk(scope, prepared, course, manner, say)
-    most = manner.most or room_for_trials(scope.job, scope.resources, gpus=float(scope.gpus))
+    share = _share_of_gpu(scope, prepared, course, say) if scope.gpus else 0.0
+    desk = TrialDesk(scope, prepared, course, manner, say, share=share)
+    most = manner.most or room_for_trials(scope.job, scope.resources, gpus=share)
     say(f"{most} {manner.what}{'s' * (most > 1)} at a time")
-    trials.run_trials(desk.as_desk(), most=most, need=need_of_worker(scope.job, gpus=scope.gpus))
+    trials.run_trials(desk.as_desk(), most=most, need=need_of_worker(scope.job, gpus=share))
     desk.close()
     return desk.sweep
+
+
+def _share_of_gpu(scope: Scope, prepared: Mapping[str, PreparedData], course: "Course", say: Say) -> float:
+    """What of a GPU a trial is given, by the memory of the largest of the first ones."""
+    from udt_cluster.cluster.driver.packing import largest, measure, trials_per_gpu
+
+    first = [found for number in range(_LOOKED_AT) if (found := course.propose(number, [])) is not None]
+    one = largest(first)
+    dataset = str(one.point.get("dataset", scope.job.data.dataset))
+    job = arm_job(scope.job, one.settings, dataset) if scope.job.study else scope.job.with_settings(one.settings)
+    info = DataStore.open(prepared[dataset].store).info
+    channels = info.channels * job.data.channels_per_image
+    memory = measure(job, in_channels=channels, num_classes=info.num_classes)
+    cores = scope.resources.get("CPU", 1.0) / scope.resources["GPU"]
+    count = trials_per_gpu(memory, cores_per_gpu=cores, cores_per_trial=job.resources.cpus_per_worker)
+    say(f"{memory.peak / 1e9:.1f} of {memory.total / 1e9:.0f} GB of a GPU are needed: {count} on each")
+    return 1.0 / count
 
 
 def room_for_trials(job: Job, resources: dict[str, float], *, gpus: float) -> int:
@@ -84,11 +104,19 @@ class TrialDesk:
     """Begins trials, hears what they say, and keeps what is known of them, in storage and in MLflow."""
 
     def __init__(
-        self, scope: Scope, prepared: Mapping[str, PreparedData], course: "Course", manner: Manner, say: Say
+        self,
+        scope: Scope,
+        prepared: Mapping[str, PreparedData],
+        course: "Course",
+        manner: Manner,
+        say: Say,
+        *,
+        share: float = 0.0,
     ) -> None:
         from udt_cluster.search.sweep import Sweep
 
         self._scope, self._prepared, self._course, self._manner, self._say = scope, prepared, course, manner, say
+        self._share = share
         self._tracker = Tracker(scope.tracker.uri)  # without patience: trials do not wait for MLflow
         self._earlier, self._began = scope.record.sweep_seconds(), time.monotonic()
         self.sweep = Sweep(
@@ -176,7 +204,7 @@ class TrialDesk:
     def heard(self, number: int, report: "Report", seconds: float) -> bool:
         """A trial has reached a rung or its end; whether it goes on."""
         known = next(trial for trial in self.sweep.trials if trial.number == number)
-        gpu_hours = known.gpu_hours + seconds * self._scope.gpus / 3600
+        gpu_hours = known.gpu_hours + seconds * self._share / 3600
         facts = {"seconds": round(known.seconds + seconds, 1), "gpu_hours": round(gpu_hours, 4), "runs": report.runs}
         self.sweep.update(number, **facts)
         self._scope.record.write_sweep_seconds(self._seconds())
@@ -240,7 +268,6 @@ def _status(trial: Trial) -> Literal["FINISHED", "FAILED"]:
 
 def cost_on(prepared: PreparedData) -> "Cost":
     """Parameters and 1e9 multiply-adds of a job's network on this data set."""
-    from udt_cluster.data import DataStore
     from udt_cluster.models import cost, output_channels
 
     info = DataStore.open(prepared.store).info

@@ -28,8 +28,8 @@ def choose(counts: Sequence[int], room: int) -> int | None:
     return max((count for count in counts if count <= room), default=None)
 
 
-def need_of_worker(job: Job, *, gpus: int) -> dict[str, float]:
-    """What one worker takes."""
+def need_of_worker(job: Job, *, gpus: float) -> dict[str, float]:
+    """What one worker takes; trials may share a GPU."""
     return {"CPU": float(job.resources.cpus_per_worker), **({"GPU": float(gpus)} if gpus else {})}
 
 
