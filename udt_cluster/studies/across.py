@@ -1,7 +1,7 @@
 """Several data sets: does an effect differ between them, do they order the arms alike, does it pay to tune on each."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,6 +12,7 @@ from udt_cluster.statistics import (
     LEAST_GROUPS,
     NO_COMPONENTS,
     FloatArray,
+    Noise,
     group_means,
     holm,
     interaction,
@@ -168,6 +169,7 @@ def _choices(dataset: str, tables: Mapping[str, _Table], arms: Sequence[str], si
 def _tuned_values(scores: Scores, table: _Table, choices: Sequence[Choice]) -> Contrasted:
     """The chosen arms' difference, case by case, each in the part that did not choose them."""
     parts = dict(zip(table.groups, table.parts, strict=True))
+    changed = {choice.part for choice in choices if choice.tuned != choice.fixed}
     cases: dict[str, float] = {}
     groups: dict[str, str] = {}
     for choice in choices:
@@ -181,8 +183,18 @@ def _tuned_values(scores: Scores, table: _Table, choices: Sequence[Choice]) -> C
         case_groups=groups,
         groups=group_means(list(cases.values()), [groups[case] for case in cases]),
         components=NO_COMPONENTS,
-        noise=None,
+        noise=_tuned_noise(scores, groups.values(), {group for group in groups.values() if parts[group] in changed}),
         undefined=0,
         one_sided=0,
         left_out=0,
     )
+
+
+def _tuned_noise(scores: Scores, groups: Iterable[str], changed: Collection[str]) -> Noise | None:
+    """Of trainings, for the groups whose two arms differ; the others have no difference and no noise."""
+    pooled, folds = scores.noise.get(""), dict(zip(scores.groups, scores.folds, strict=False))
+    if pooled is None or not folds or not changed:
+        return None
+    table = np.zeros((len(changed), len(scores.seeds)))
+    noise = pooled.of_mean((1.0, -1.0), table, [folds[group] for group in changed])
+    return replace(noise, variance=noise.variance * (len(changed) / len(set(groups))) ** 2)

@@ -33,11 +33,8 @@ from udt_cluster.studies.wording import (
 
 _FEW_COMPARISONS = 4  # of which all regressions are listed
 _MARKS = {"better": "gain", "worse": "loss"}
-_KIND = {
-    "left out": "all skips against all but it",
-    "alone": "it alone against none",
-    "shapley": "mean over all subsets",
-}
+_KIND = {"left out": "left out of all skips", "alone": "alone against none", "shapley": "mean over all subsets"}
+_SHOWN = {"no difference shown": "not shown"}
 
 Record = ArmResult | ComparisonResult | InteractionResult | OrderResult | CurvePoint | ScatterPoint
 
@@ -79,7 +76,12 @@ def comparison_sheet(
     extra = [column for column, values in several.items() if len(values) > 1]
     header = ("difference [95 %]", "corrected p", "Wilcoxon p", "dz", "rank-biserial", "better / equal / worse")
     rows = tuple(
-        (short_name(one.name, findings.design), *_extra(one, extra), *_effects(one, unit), one.verdict)
+        (
+            short_name(one.name, findings.design),
+            *_extra(one, extra),
+            *_effects(one, unit),
+            _SHOWN.get(one.verdict, one.verdict),
+        )
         for one in results
     )
     first = len(extra) + 1
@@ -100,7 +102,10 @@ def skip_sheet(findings: Findings, dataset: str) -> Sheet | None:
     results = [one for kind in SKIP_KINDS for one in findings.of(kind, dataset=dataset)]
     if not results:
         return None
-    rows = tuple((f"skip {one.level}", _KIND[one.kind], *_effects(one, ""), one.verdict) for one in results)
+    rows = tuple(
+        (f"skip {one.level}", _KIND[one.kind], *_effects(one, ""), _SHOWN.get(one.verdict, one.verdict))
+        for one in results
+    )
     header = ("difference [95 %]", "corrected p", "Wilcoxon p", "dz", "rank-biserial", "better / equal / worse")
     return Sheet(
         name="skips",
