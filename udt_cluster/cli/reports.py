@@ -15,7 +15,7 @@ _COLOUR = {"SUCCEEDED": "green", "FAILED": "red", "LOST": "red", "STOPPED": "mag
 
 _GOING_ON = frozenset({"PENDING", "RUNNING"})
 _RESUMABLE = frozenset({"FAILED", "STOPPED", "LOST"})
-_STAGES = ("preflight", "prepare", "train", "evaluate", "register")
+_STAGES = ("preflight", "prepare", "tune", "study", "train", "evaluate", "register")
 
 
 def short(job_id: str) -> str:
@@ -136,8 +136,21 @@ def _found(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         counts = f"{data.get('cases', '?')} cases, {data.get('samples', '?')} samples"
         yield "data", f"{data.get('dataset', '?')}/{data.get('version', '?')} ({counts})"
         yield "warning", "\n".join(data.get("warnings", ()))
+    if found := results.get("tune"):
+        best = found["best"]
+        settings = ", ".join(f"{name}={_brief(value)}" for name, value in best["settings"].items())
+        yield "sweep", f"{counted(found['trials'], 'trial')}: {found['ended_because']}"
+        yield "best", f"trial {best['number']}, {number(best['score'])} with {settings}"
+    if found := results.get("study"):
+        yield "study", "\n".join(found["conclusion"])
     if model := results.get("register"):
         yield "model", f"{model.get('name')} version {model.get('version')}, {model.get('name')}@{model.get('alias')}"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def scores(results: Mapping[str, Any]) -> None:
@@ -175,9 +188,13 @@ def finished(status: "JobStatus", *, scale_up: str, target: str | None) -> None:
     scores(status.results)
     name, on = short(status.id), where(target)
     say("\nNext:")
+    if "tune" in status.results:
+        say(f"  udt-cluster tune show {name}{on} --report FOLDER    all trials, and a page about them")
+    if "study" in status.results:
+        say(f"  udt-cluster study show {name}{on} --report FOLDER    the page, its figures and tables")
     if "train" in status.results:
         say(f"  {status.mlflow_url}    curves; below it, in each child run: pictures, every case's scores")
-    elif data := status.results.get("prepare"):
+    elif data := _only_prepared(status.results):
         say(f"  udt-cluster data show {data.get('dataset')}/{data.get('version')} --preview tiles.png{on}")
     if model := status.results.get("register"):
         reference = f"{model.get('name')}@{model.get('alias')}"
@@ -187,6 +204,10 @@ def finished(status: "JobStatus", *, scale_up: str, target: str | None) -> None:
         say(f"  udt-cluster evaluate {name} --test{on}    the test cases, once, at the end of a study")
     if scale_up and "train" in status.results:
         say(f"  {scale_up}    more runs, for numbers to trust")
+
+
+def _only_prepared(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    return results.get("prepare", {}) if set(results) <= {"prepare"} else {}
 
 
 def scale_up(job: "Job", file: str, overrides: Sequence[str], target: str | None) -> str:

@@ -62,7 +62,8 @@ def plan(job: Job, target: Target) -> list[tuple[str, str]]:
             f"at most {train.epochs} epochs, batches of {train.global_batch_size} over {job.resources.workers} "
             f"worker{'s' if job.resources.workers.max > 1 else ''}, ZeRO {train.zero_stage}",
         ),
-        ("runs", f"{len(runs)}: {', '.join(runs)}"),
+        ("runs", f"{len(runs)}: {', '.join(runs)}" if job.study is None else ""),
+        ("compares", "many configurations; which: udt-cluster plan" if job.tune or job.study else ""),
         ("stages", " > ".join(job.stages)),
         ("registers", f"{job.model_name}@{job.register_.alias}" if "register" in job.stages else "nothing"),
     ]
