@@ -33,8 +33,9 @@ from udt_cluster.studies.wording import (
 
 _FEW_COMPARISONS = 4  # of which all regressions are listed
 _MARKS = {"better": "gain", "worse": "loss"}
-_KIND = {"left out": "left out of all skips", "alone": "alone against none", "shapley": "mean over all subsets"}
+_KIND = {"left out": "all against all but it", "alone": "alone against none", "shapley": "mean over all subsets"}
 _SHOWN = {"no difference shown": "not shown"}
+_HELP = {**_SHOWN, "better": "helps", "worse": "hurts"}
 
 Record = ArmResult | ComparisonResult | InteractionResult | OrderResult | CurvePoint | ScatterPoint
 
@@ -103,7 +104,7 @@ def skip_sheet(findings: Findings, dataset: str) -> Sheet | None:
     if not results:
         return None
     rows = tuple(
-        (f"skip {one.level}", _KIND[one.kind], *_effects(one, ""), _SHOWN.get(one.verdict, one.verdict))
+        (f"skip {one.level}", _KIND[one.kind], *_effects(one, ""), _HELP.get(one.verdict, one.verdict))
         for one in results
     )
     header = ("difference [95 %]", "corrected p", "Wilcoxon p", "dz", "rank-biserial", "better / equal / worse")
