@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {
     "udt_cluster.errors": 0,
     "udt_cluster.config": 1,
+    "udt_cluster.pages": 1,
     "udt_cluster.models": 2,
     "udt_cluster.storage": 2,
     "udt_cluster.statistics": 2,

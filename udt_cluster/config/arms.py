@@ -62,7 +62,12 @@ def skip_levels(job: Job, settings: Mapping[str, Any]) -> tuple[int, ...]:
 
 def is_about_skips(job: Job) -> bool:
     """Whether the arms differ in nothing but their skips."""
-    return all(set(settings) <= {SKIPS} for settings in arms_of(job).values())
+    return is_about(job, SKIPS)
+
+
+def is_about(job: Job, field: str) -> bool:
+    """Whether the arms differ in nothing but one field."""
+    return all(set(settings) <= {field} for settings in arms_of(job).values())
 
 
 def _name(point: Point, settings: Mapping[str, Any]) -> str:

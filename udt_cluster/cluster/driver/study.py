@@ -10,7 +10,7 @@ from udt_cluster.cluster.driver.desk import Manner, cost_on, run_trials
 from udt_cluster.cluster.driver.stages import PreparedData, Say, Scope, prepare
 from udt_cluster.cluster.plan import scratch_folder
 from udt_cluster.cluster.record import JobRecord
-from udt_cluster.config.arms import arms_of, datasets_of, is_about_skips, skip_levels
+from udt_cluster.config.arms import arms_of, datasets_of, is_about, is_about_skips, skip_levels
 from udt_cluster.config.job import Job
 from udt_cluster.errors import JobFailedError
 from udt_cluster.search.trials import Trial
@@ -105,14 +105,14 @@ def design_of(job: Job, trials: Iterable[Trial]) -> "Design":
     section = job.study
     assert section is not None, "a job without a study"
     costs = {str(trial.point["arm"]): trial for trial in sorted(trials, key=lambda trial: -trial.number)}
-    about_skips = is_about_skips(job)
+    about_skips, about_share = is_about_skips(job), is_about(job, "train.share")
     arms = tuple(
         Arm(
             name=name,
             settings=settings,
             parameters=costs[name].parameters,
             gmac=costs[name].gmac,
-            position=_share(settings),
+            position=_share(settings) if about_share else None,
             skips=skip_levels(job, settings) if about_skips else None,
             skip_kinds=job.with_settings(settings).model.skip_kinds if about_skips else (),
         )
@@ -135,9 +135,9 @@ def design_of(job: Job, trials: Iterable[Trial]) -> "Design":
     )
 
 
-def _share(settings: Mapping[str, Any]) -> float | None:
-    """The arm's place on a curve of data shares, in a study of them."""
-    return float(settings["train.share"]) if set(settings) == {"train.share"} else None
+def _share(settings: Mapping[str, Any]) -> float:
+    """The arm's place on a curve of data shares."""
+    return float(settings.get("train.share", 1.0))
 
 
 def _keep(scope: Scope, findings: "Findings", table: "ScoreTable") -> None:

@@ -7,7 +7,6 @@ from html import escape
 from typing import Any
 
 import udt_cluster.evaluation.explain.page_text as text
-from data_prep.check.page_style import CSS
 from udt_cluster.evaluation.explain.charts import KIND_NAMES, effect_of
 from udt_cluster.evaluation.explain.findings import Findings
 from udt_cluster.evaluation.explain.look import CaseLook
@@ -20,6 +19,7 @@ from udt_cluster.evaluation.explain.pictures import (
     map_name,
     map_title,
 )
+from udt_cluster.pages import STYLE
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _MORE_CSS = """
@@ -64,7 +64,7 @@ def render(report: Mapping[str, Any], findings: Findings, pictures: Pictures) ->
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><meta name="referrer" content="no-referrer">'
-        f"<style>{CSS}{_MORE_CSS}</style></head><body>{body}</body></html>\n"
+        f"<style>{STYLE}{_MORE_CSS}</style></head><body>{body}</body></html>\n"
     )
 
 
