@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -230,9 +231,14 @@ class TrialDesk:
             f"{self._called(trial)} {trial.state} after {trial.epochs} epochs: {score}"
             + (f" ({trial.message})" if trial.message else "")
         )
-        for fold, seed in self._course.pairs:
-            self._tidy(self._scope.record.runs / f"{self._name(trial)}-f{fold}-s{seed}")
+        self._tidy_runs(trial)
         _unless_away(lambda: self._finish_run(trial, self._tracker))
+
+    def _tidy_runs(self, trial: Trial) -> None:
+        """Remove what only a resumption would have needed; what is still being written is removed when all is over."""
+        for fold, seed in self._course.pairs:
+            with suppress(UdtError, OSError):
+                self._tidy(self._scope.record.runs / f"{self._name(trial)}-f{fold}-s{seed}")
 
     def _tidy(self, run: Location) -> None:
         """Scores stay, of a run that has some."""
@@ -255,6 +261,7 @@ class TrialDesk:
         tracker = self._scope.tracker
         for trial in self.sweep.trials:
             if trial.has_ended:
+                self._tidy_runs(trial)
                 if not trial.run_id or tracker.run(trial.run_id).tags.get(_STATE_TAG) != trial.state:
                     self._finish_run(trial, tracker)
                     trial = next(known for known in self.sweep.trials if known.number == trial.number)
